@@ -1,0 +1,14 @@
+"""Bayesian image restoration as probabilistic programming.
+
+A Pyro model says what is believed, a diffusion network is the prior, a kernel draws posterior samples and
+ArviZ says what they mean:
+
+    posterior = bayes_ir.sample(model, QCSSGMPlus(), data={"y": y}, draws=64, chains=4, seed=0)
+"""
+
+from bayes_ir import analysis, inference, models
+from bayes_ir.api import default_kernel, sample, simulate
+
+__version__ = "0.1.0"
+
+__all__ = ["analysis", "default_kernel", "inference", "models", "sample", "simulate"]

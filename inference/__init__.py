@@ -1,0 +1,29 @@
+"""How posterior draws are made: reading a model, denoising posteriors, samplers, kernels."""
+
+from bayes_ir.inference.denoising_posterior import DenoisingPosterior, Flat
+from bayes_ir.inference.exact import Exact, exact_posterior
+from bayes_ir.inference.kernels import DMPS, QCSSGM, AnnealedLangevin, Kernel, QCSSGMPlus
+from bayes_ir.inference.problem import ModelError, Problem, read_problem
+from bayes_ir.inference.run import Block, draw_blocks
+from bayes_ir.inference.samplers import DDIM, Ancestral, Langevin, Sampler
+
+__all__ = [
+    "DDIM",
+    "DMPS",
+    "QCSSGM",
+    "Ancestral",
+    "AnnealedLangevin",
+    "Block",
+    "DenoisingPosterior",
+    "Exact",
+    "Flat",
+    "Kernel",
+    "Langevin",
+    "ModelError",
+    "Problem",
+    "QCSSGMPlus",
+    "Sampler",
+    "draw_blocks",
+    "exact_posterior",
+    "read_problem",
+]

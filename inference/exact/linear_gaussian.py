@@ -1,0 +1,98 @@
+r"""The posterior of a Gaussian-mixture prior under linear Gaussian measurements, in closed form.
+
+With ``x ~ sum_k w_k N(mu_k, C_k)``, ``y = A x + n``, ``n ~ N(0, D^2)`` and ``S_k = A C_k A^T + D^2``,
+
+    p(x | y) = sum_k w_k(y) N(mu_k + G_k (y - A mu_k), C_k - G_k A C_k),    G_k = C_k A^T S_k^-1
+    w_k(y)   proportional to  w_k N(y; A mu_k, S_k),    p(y) = sum_k w_k N(y; A mu_k, S_k).
+
+Source: textbook conditioning of Gaussians; for mixtures e.g. Cardoso et al. 2023, appendix B.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bayes_ir.inference.kernels.base import Info, Kernel
+from bayes_ir.inference.problem import ModelError, Problem
+from bayes_ir.inference.rng import Rng
+from bayes_ir.models.channels import Gaussian
+from bayes_ir.models.priors.gaussian_mixture import GaussianMixture, GaussianMixturePrior
+
+__all__ = ["Exact", "exact_posterior"]
+
+
+@lru_cache(maxsize=1)
+def exact_posterior(problem: Problem) -> tuple[GaussianMixture, Tensor]:
+    """The exact posterior as a distribution, and the log evidence ``log p(y)``.
+
+    Args:
+        problem: Gaussian or Gaussian-mixture prior, linear A, Gaussian channel.
+
+    Raises:
+        ModelError: for any other prior or channel.
+    """
+    if not isinstance(problem.prior, GaussianMixturePrior) or not isinstance(problem.channel, Gaussian):
+        raise ModelError(
+            "the exact posterior needs a GaussianPrior or GaussianMixturePrior and a Gaussian channel; this model has "
+            f"{type(problem.prior).__name__} and {type(problem.channel).__name__}. "
+            "Use QCSSGMPlus(), which serves every prior and channel."
+        )
+    prior = problem.prior.components
+    n = problem.prior.event_shape.numel()
+    identity = torch.eye(n, dtype=torch.float64, device=problem.device).reshape(n, *problem.prior.event_shape)
+    system = problem.system
+    a = system.apply(identity).T  # D^-1 A, (M, N)
+    innovation = system.y / system.noise - prior.means @ a.T  # (K, M)
+    covariance = (prior.basis * prior.variances[:, None, :]) @ prior.basis.mT
+    cross = covariance @ a.T  # (K, N, M)
+    lower = torch.linalg.cholesky(a @ cross + torch.eye(len(a), dtype=a.dtype, device=a.device))
+    gain = torch.cholesky_solve(cross.mT, lower).mT
+    means = prior.means + (gain @ innovation[..., None])[..., 0]
+    variances, basis = torch.linalg.eigh(covariance - gain @ cross.mT)
+    white = torch.linalg.solve_triangular(lower, innovation[..., None], upper=False)[..., 0]
+    log_normal = -0.5 * (white**2 + math.log(2 * math.pi)).sum(-1) - lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    log_joint = prior.log_weights + log_normal - system.noise.log().sum()
+    posterior = GaussianMixture(
+        log_joint, means, basis, variances.clamp(min=0), problem.prior.event_shape, problem.dtype
+    )
+    return posterior, log_joint.logsumexp(-1)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    x: Tensor
+    done: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exact(Kernel):
+    """Independent draws from the exact posterior: the oracle the other kernels are measured against.
+
+    Serves Gaussian and Gaussian-mixture priors under linear Gaussian measurements.
+
+    Raises:
+        ModelError: for any other prior or channel.
+    """
+
+    citation: ClassVar[str] = "closed form"
+
+    def check(self, problem: Problem) -> None:
+        exact_posterior(problem)
+
+    def length(self, problem: Problem) -> int:
+        return 1
+
+    def init(self, problem: Problem, rng: Rng) -> _Drawn:
+        return _Drawn(rng.normal(*problem.prior.event_shape))
+
+    def step(self, problem: Problem, state: _Drawn, rng: Rng) -> tuple[_Drawn, Info]:
+        posterior, _ = exact_posterior(problem)
+        uniform = rng.uniform().double()
+        draws = posterior.transport(uniform, state.x.flatten(1).double())
+        return _Drawn(draws, done=True), {"nfe": torch.zeros(len(draws), dtype=torch.int64)}

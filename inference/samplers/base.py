@@ -1,0 +1,63 @@
+"""Samplers: how a denoiser becomes a path from noise to an image.
+
+A sampler owns the times at which the network is evaluated and the move from one to the next, written
+in terms of the (conditioned) denoised mean.  It knows nothing of measurements.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bayes_ir.inference.rng import Rng
+from bayes_ir.models.priors.base import DiffusionPrior
+
+__all__ = ["Level", "Sampler"]
+
+
+class Level(NamedTuple):
+    """One time of a schedule: ``x_t = a x_0 + b eps``; float64 scalars."""
+
+    t: Tensor
+    a: Tensor
+    b: Tensor
+
+
+class Sampler(ABC):
+    """A rule that moves ``x_t`` towards the data, given ``x0_hat``."""
+
+    @abstractmethod
+    def times(self, prior: DiffusionPrior) -> Tensor:
+        """Times of the network evaluations, float64, descending (a time may repeat)."""
+
+    @abstractmethod
+    def move(
+        self, x_t: Tensor, x0_hat: Tensor, now: Level, then: Level, curvature: Tensor, rng: Rng
+    ) -> Tensor:
+        """The next state.
+
+        Args:
+            x_t: states at ``now``, (B, *event_shape).
+            x0_hat: denoised means there, conditioned on y or not.
+            now: the current level.
+            then: the level of the next network evaluation; the clean one (1, 0) after the last.
+            curvature: bound of the curvature that conditioning added to ``-log p(x_t)``.
+            rng: random numbers of the block.
+        """
+
+    def start(self, prior: DiffusionPrior, first: Level, rng: Rng) -> Tensor:
+        """Draw ``x_T`` from ``N(a E[x_0], a^2 var[x_0] + b^2)``, the law of ``x_T`` up to correlations."""
+        noise = rng.normal(*prior.event_shape)
+        spread = (first.a**2 * prior.variance + first.b**2).sqrt()
+        return (first.a * prior.mean + spread * noise).to(noise.dtype)
+
+    def schedule(self, prior: DiffusionPrior) -> list[Level]:
+        """The levels of :meth:`times` under the prior's diffusion, then the clean one."""
+        times = self.times(prior)
+        a, b = prior.diffusion.coefficients(times)
+        one, zero = torch.ones_like(a[0]), torch.zeros_like(b[0])
+        levels = [Level(*triple) for triple in zip(times, a, b, strict=True)]
+        return [*levels, Level(zero, one, zero)]

@@ -1,0 +1,69 @@
+r"""Fast orthonormal transforms of the last dimension: T T^T = I in O(n log n).
+
+The discrete cosine transform (DCT-II)
+
+    X_k = c_k sum_j x_j cos(pi k (2 j + 1) / (2 n)),    c_0 = sqrt(1/n),  c_k = sqrt(2/n),
+
+comes from one real FFT of the reordered signal v = (x_0, x_2, ..., x_3, x_1): with V = FFT(v),
+
+    exp(-i pi k / (2 n)) V_k  is proportional to  X_k - i X_{n-k},
+
+so half the spectrum holds all coefficients (Makhoul 1980).  The Walsh-Hadamard transform is
+H_n = n^{-1/2} [[1, 1], [1, -1]] kron ... kron [[1, 1], [1, -1]], in Sylvester's order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["dct", "inverse_dct", "walsh_hadamard"]
+
+
+def _twiddles(n: int, like: Tensor) -> Tensor:
+    """``sqrt(2) exp(-i pi k / (2 n))`` for k = 0 .. n // 2, but 1 at k = 0."""
+    k = torch.arange(n // 2 + 1, dtype=torch.float64, device=like.device)
+    modulus = torch.full_like(k, math.sqrt(2.0))
+    modulus[0] = 1.0
+    return torch.polar(modulus, k * (-math.pi / (2 * n))).to(like.dtype.to_complex())
+
+
+def dct(x: Tensor) -> Tensor:
+    """Orthonormal DCT-II of the last dimension, (*batch, n) -> (*batch, n)."""
+    if x.numel() == 0:  # the FFT refuses an empty batch
+        return x
+    n = x.shape[-1]
+    v = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], dim=-1)
+    w = torch.fft.rfft(v, norm="ortho") * _twiddles(n, x)  # X_k - i X_{n-k}
+    return torch.cat([w.real, -w.imag[..., 1 : (n + 1) // 2].flip(-1)], dim=-1)
+
+
+def inverse_dct(c: Tensor) -> Tensor:
+    """Inverse, and transpose, of :func:`dct`."""
+    if c.numel() == 0:
+        return c
+    n = c.shape[-1]
+    half = n // 2 + 1
+    reversed_c = torch.cat([torch.zeros_like(c[..., :1]), c.flip(-1)[..., : half - 1]], dim=-1)  # X_{n-k}
+    v = torch.fft.irfft(torch.complex(c[..., :half], -reversed_c) / _twiddles(n, c), n=n, norm="ortho")
+    x = torch.empty_like(v)
+    x[..., ::2] = v[..., : (n + 1) // 2]
+    x[..., 1::2] = v[..., (n + 1) // 2 :].flip(-1)
+    return x
+
+
+def walsh_hadamard(x: Tensor) -> Tensor:
+    """Orthonormal Walsh-Hadamard transform of the last dimension, its own inverse.
+
+    Raises:
+        ValueError: if the last dimension is not a power of two.
+    """
+    n = x.shape[-1]
+    if n & (n - 1):
+        raise ValueError(f"walsh_hadamard: expected a power of two in the last dimension, got {n}.")
+    for level in range(n.bit_length() - 1):
+        a, b = x.unflatten(-1, (-1, 2, 2**level)).unbind(-2)
+        x = torch.stack([a + b, a - b], dim=-2).flatten(-3)
+    return x / math.sqrt(n)
