@@ -136,7 +136,7 @@ def range_width(posterior: Any, data_range: float | tuple[float, float] | None =
         ValueError: the range is not a positive number or a pair (low, high).
     """
     given = data_range if data_range is not None else getattr(posterior, "attrs", {}).get("data_range")
-    if given is None:
+    if given is None or np.size(given) == 0:
         return None
     bounds = np.asarray(given, dtype=np.float64)
     width = (

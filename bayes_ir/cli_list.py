@@ -27,6 +27,7 @@ def list_everything() -> None:
     from rich.table import Table
 
     from bayes_ir import models
+    from bayes_ir.models.priors import read_card
     from bayes_ir.problems import PROBLEMS
 
     def members(base: type) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def list_everything() -> None:
 
     sections: dict[str, Mapping[str, str]] = {
         "problems": {name: _first_line(build) for name, build in PROBLEMS.items()},
-        "priors": models.available_priors(),
+        "priors": {name: read_card(name)["description"] for name in models.available_priors()},
         "operators": {name: _first_line(c) for name, c in members(models.Operator).items()},
         "channels": {name: _first_line(c) for name, c in members(models.Channel).items()},
         "kernels": {name: f"{_first_line(k)} [{k.citation}]" for name, k in kernels().items()},

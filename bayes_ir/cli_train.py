@@ -22,10 +22,16 @@ __all__ = ["save_results", "train"]
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Training images: idx .gz (MNIST format), .npz, or a folder of images.")],
-    out: Annotated[Path, typer.Option(help="Folder for the weights, the card, the losses and the checkpoint.")],
+    data: Annotated[
+        Path, typer.Option(help="Training images: idx .gz (MNIST format), .npz, or a folder of images.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the weights, the card, the losses and the checkpoint.")
+    ],
     name: Annotated[str, typer.Option(help="Name of the prior: NAME.safetensors and NAME.json.")],
-    objective: Annotated[str, typer.Option(help="ve (NCSN, EDM), vp (DDPM) or flow (rectified flow).")] = "ve",
+    objective: Annotated[
+        str, typer.Option(help="ve (NCSN, EDM), vp (DDPM) or flow (rectified flow).")
+    ] = "ve",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 10_000,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
@@ -73,7 +79,7 @@ def train(
     except KeyboardInterrupt:
         saved = _last_saved(out)
         console.print(
-            f"Stopped. {out / 'checkpoint.pt'} holds step {saved} of {steps}; the same command goes on from there."
+            f"Stopped. {out / 'checkpoint.pt'} holds step {saved} of {steps}; the same command goes on there."
             if saved
             else "Stopped before the first checkpoint; nothing is kept.",
             soft_wrap=True,
@@ -140,12 +146,13 @@ def save_results(
     # The network's noise embedding ends where it was built to end, whatever the process visits.
     built = [math.exp(end) for end in denoiser.network.log_noise_range]
     trained = [float(diffusion.ratio(t)) for t in (diffusion.t_min, diffusion.t_max)]
+    low, high = max(built[0], trained[0]), min(built[1], trained[1])
     prior = NetworkPrior(
         denoiser,
         diffusion,
         images.shape[1:],
         data_range=(0.0, 1.0),
-        noise_range=(max(built[0], trained[0]), min(built[1], trained[1])),
+        noise_range=(float(f"{low:.6g}"), float(f"{high:.6g}")),
         mean=denoiser.data_mean,
         std=denoiser.data_std,
     )
@@ -175,7 +182,9 @@ def _draw_losses(folder: Path) -> float:
 
 def _check_name(name: str) -> None:
     if not name or Path(name).name != name or name.endswith((".json", ".safetensors")):
-        raise ValueError(f"train: --name must be a plain name such as 'digits', got {name!r}; --out is the folder.")
+        raise ValueError(
+            f"train: --name must be a plain name such as 'digits', got {name!r}; --out is the folder."
+        )
 
 
 def _last_saved(out: Path) -> int | None:

@@ -103,7 +103,9 @@ def k_means(x: Tensor, components: int, seed: int, sweeps: int = 20) -> Tensor:
     return functional.one_hot(label, components).double()
 
 
-def fit(x: Tensor, components: int, rank: int, floor: float, seed: int, sweeps: int, tolerance: float) -> Mixture:
+def fit(
+    x: Tensor, components: int, rank: int, floor: float, seed: int, sweeps: int, tolerance: float
+) -> Mixture:
     """EM until the average log-likelihood gains less than ``tolerance`` nats in a sweep."""
     mixture = maximise(x, k_means(x, components, seed), rank, floor)
     last = -math.inf
@@ -158,15 +160,15 @@ def main() -> None:
         data_range=(0.0, 1.0),
     )
     card = {
-        "description": "Mixture of probabilistic PCA models on MNIST digits averaged to 14x14 pixels in [0, 1].",
+        "description": "Mixture of probabilistic PCA models on MNIST digits averaged to 14x14, in [0, 1].",
         "data": {"name": "MNIST, 60,000 training images, averaged over 2x2 pixels", "images": len(train)},
         "licence": "CC BY-SA 3.0, as the data",
         "credit": "MNIST: Yann LeCun, Corinna Cortes",
         "training": {
             "command": "python benchmarks/fit_mnist_gmm.py --data train-images-idx3-ubyte.gz "
             f"--test t10k-images-idx3-ubyte.gz --components {args.components} --rank {args.rank} "
-            f"--floor {args.floor:g} --sweeps {args.sweeps} --tolerance {args.tolerance:g} --seed {args.seed} "
-            "--out models/weights",
+            f"--floor {args.floor:g} --sweeps {args.sweeps} --tolerance {args.tolerance:g} "
+            f"--seed {args.seed} --out models/weights",
             "seconds": round(seconds),
             "machine": f"{os.cpu_count()} CPU cores",
         },

@@ -123,8 +123,9 @@ def main() -> None:
         for key, value in ours.items():
             row[key.replace("ms_per_image", "ratio_to_ours")] = round(row[key] / value, 2)
         print(name, row)
+    settings = f"--repetitions {args.repetitions} --threads {args.threads}"
     report = {
-        "command": f"python benchmarks/network_choice.py --repetitions {args.repetitions} --threads {args.threads}",
+        "command": f"python benchmarks/network_choice.py {settings}",
         "batch": _BATCH,
         "machine": f"{os.cpu_count()} CPU cores",
         "torch": torch.__version__,

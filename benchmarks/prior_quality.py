@@ -76,7 +76,12 @@ def save_grid(images: Tensor, path: str | Path, columns: int = 20) -> None:
     """Write images (n, 1, H, W) in [0, 1] as one picture, black ink on white, twofold enlarged."""
     rows = len(images) // columns
     h, w = images.shape[-2:]
-    grid = images[: rows * columns, 0].reshape(rows, columns, h, w).permute(0, 2, 1, 3).reshape(rows * h, columns * w)
+    grid = (
+        images[: rows * columns, 0]
+        .reshape(rows, columns, h, w)
+        .permute(0, 2, 1, 3)
+        .reshape(rows * h, columns * w)
+    )
     pixels = (255 * (1 - grid.clamp(0, 1))).round().to(torch.uint8).numpy()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.repeat(2, 0).repeat(2, 1)).save(path)
@@ -99,7 +104,8 @@ def main() -> None:
     data = Path(args.data)
     train, test = (load_images(data / f"{part}-images-idx3-ubyte.gz") for part in ("train", "t10k"))
     train_labels, test_labels = (
-        torch.from_numpy(read_idx(data / f"{part}-labels-idx1-ubyte.gz").astype(np.int64)) for part in ("train", "t10k")
+        torch.from_numpy(read_idx(data / f"{part}-labels-idx1-ubyte.gz").astype(np.int64))
+        for part in ("train", "t10k")
     )
     classifier = load_or_train(args.classifier, train, train_labels)
     figures: dict[str, Any] = {"classifier_accuracy": round(accuracy(classifier, test, test_labels), 4)}

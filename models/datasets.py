@@ -39,7 +39,9 @@ def read_idx(path: str | Path) -> np.ndarray:
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"read_idx: {path} is not a whole gzip file ({error}); it is damaged.") from None
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
-        raise ValueError(f"read_idx: {path} does not start with an idx header; expected the MNIST file format.")
+        raise ValueError(
+            f"read_idx: {path} does not start with an idx header; expected the MNIST file format."
+        )
     dtype, rank = np.dtype(_IDX_TYPES[content[2]]), content[3]
     sizes, body = content[4 : 4 + 4 * rank], content[4 + 4 * rank :]
     shape = struct.unpack(f">{len(sizes) // 4}I", sizes[: len(sizes) // 4 * 4])
@@ -64,7 +66,7 @@ def load_images(path: str | Path) -> Tensor:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(
-            f"load_images: {path} does not exist; expected an idx .gz file, an .npz file or a folder of images."
+            f"load_images: {path} does not exist; expected an idx .gz file, an .npz file or a folder."
         )
     if path.is_dir():
         array = _read_folder(path)
@@ -98,7 +100,7 @@ def _read_folder(path: Path) -> np.ndarray:
         with Image.open(file) as image:
             if image.mode in {"1", "P", "CMYK"}:  # indices, bits or inks: not intensities
                 raise ValueError(
-                    f"load_images: {file} has mode {image.mode!r}; convert it to grey levels ('L') or 'RGB' first."
+                    f"load_images: {file} has mode {image.mode!r}; convert it to grey levels 'L' or 'RGB'."
                 )
             images.append(np.asarray(image))
         if images[-1].shape != images[0].shape:

@@ -101,14 +101,17 @@ class VarianceExploding(Diffusion):
             )
 
     def coefficients(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """``a = 1``, ``b = noise_min (noise_max / noise_min)^t``."""
         t = _as_time(t)
         return torch.ones_like(t), self.noise_min * torch.exp(t * self._log_range)
 
     def derivatives(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """``a' = 0``, ``b' = b log(noise_max / noise_min)``."""
         _, b = self.coefficients(t)
         return torch.zeros_like(b), b * self._log_range
 
     def time_at(self, ratio: Tensor | float) -> Tensor:
+        """``t = log(ratio / noise_min) / log(noise_max / noise_min)``."""
         return torch.log(_as_time(ratio) / self.noise_min) / self._log_range
 
     @property
@@ -143,16 +146,19 @@ class VariancePreserving(Diffusion):
         return -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
 
     def coefficients(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """``a`` by the formula of the class, ``b = (1 - a^2)^{1/2}``."""
         log_a = self._log_a(_as_time(t))
         return log_a.exp(), (-torch.expm1(2 * log_a)).sqrt()
 
     def derivatives(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """``a' = -beta a / 2``, ``b' = beta a^2 / (2 b)``, ``beta`` the rate at ``t``."""
         t = _as_time(t)
         a, b = self.coefficients(t)
         beta = self.beta_min + t * (self.beta_max - self.beta_min)
         return -0.5 * beta * a, 0.5 * beta * a**2 / b
 
     def time_at(self, ratio: Tensor | float) -> Tensor:
+        """The root of a quadratic, since ``-2 log a = log(1 + ratio^2)``."""
         # b/a = r  <=>  -2 log a = log(1 + r^2): a quadratic in t.
         c = torch.log1p(_as_time(ratio) ** 2)
         slope = self.beta_max - self.beta_min
@@ -189,6 +195,7 @@ class DDPM(Diffusion):
 
     @property
     def t_max(self) -> float:  # type: ignore[override]
+        """The number of steps."""
         return float(self.steps)
 
     def _log_a_table(self) -> Tensor:
@@ -202,16 +209,19 @@ class DDPM(Diffusion):
         return table[left] + slope * (t - left), slope, left
 
     def coefficients(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """``a`` by the product of the class, ``b = (1 - a^2)^{1/2}``."""
         log_a, _, _ = self._segment(_as_time(t))
         return log_a.exp(), (-torch.expm1(2 * log_a)).sqrt()
 
     def derivatives(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Derivatives of the interpolation; at a whole step those to its right."""
         t = _as_time(t)
         a, b = self.coefficients(t)
         _, slope, _ = self._segment(t)
         return slope * a, -slope * a**2 / b
 
     def time_at(self, ratio: Tensor | float) -> Tensor:
+        """The time between the two whole steps whose ``log a`` enclose it."""
         log_a = -0.5 * torch.log1p(_as_time(ratio) ** 2)
         table = self._log_a_table().to(log_a.device)
         left = (torch.searchsorted(-table, -log_a.contiguous(), right=True) - 1).clamp(0, self.steps - 1)
@@ -229,14 +239,17 @@ class RectifiedFlow(Diffusion):
     t_max = 1.0
 
     def coefficients(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """``a = 1 - t``, ``b = t``."""
         t = _as_time(t)
         return 1 - t, t.clone()
 
     def derivatives(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """``a' = -1``, ``b' = 1``."""
         one = torch.ones_like(_as_time(t))
         return -one, one
 
     def time_at(self, ratio: Tensor | float) -> Tensor:
+        """``t = ratio / (1 + ratio)``, 1 at an infinite ratio."""
         # 1 / (1 + 1/r), not r / (1 + r): an infinite ratio is the time 1.
         return 1 / (1 + 1 / _as_time(ratio))
 

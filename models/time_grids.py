@@ -154,7 +154,9 @@ def _ratio_bounds(diffusion: Diffusion, high: Tensor, low: Tensor, name: str) ->
 
 
 def _between(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    return _with_ends(start + torch.arange(steps, dtype=torch.float64) / (steps - 1) * (end - start), start, end)
+    return _with_ends(
+        start + torch.arange(steps, dtype=torch.float64) / (steps - 1) * (end - start), start, end
+    )
 
 
 def _with_ends(grid: Tensor, start: Tensor, end: Tensor) -> Tensor:

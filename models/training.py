@@ -2,11 +2,9 @@ r"""Training a denoiser: one weighted least-squares loss, three published object
 
 Every objective is a law of the time ``t`` and a weight on the error of the denoised mean,
 
-    L = E_t E_{x_0, eps} w(t) |x0_hat(a x_0 + b eps, a, b) - x_0|^2:
+    L = E_t E_{x_0, eps} w(t) |x0_hat(a x_0 + b eps, a, b) - x_0|^2;
 
-* ``ve``: noise level ``b/a`` log-logistic, ``w`` gives the network unit targets (Karras et al. 2022);
-* ``vp``: ``t`` uniform over the DDPM steps, ``w = (a/b)^2``, the error of the noise (Ho et al. 2020);
-* ``flow``: ``t`` uniform, ``w = 1/t^2``, the error of the velocity (Liu et al. 2023).
+see :mod:`bayes_ir.models.objectives`.
 
 What is kept is an exponential moving average of the weights.  A run is a function of its
 settings: batch ``k`` draws from a generator seeded by ``(seed, k)``, so a run that was
@@ -18,7 +16,6 @@ from __future__ import annotations
 import csv
 import math
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -27,71 +24,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bayes_ir.models.diffusion import DDPM, Diffusion, RectifiedFlow, VarianceExploding
 from bayes_ir.models.networks import Denoiser, UNet
+from bayes_ir.models.objectives import OBJECTIVES, Objective
 
-__all__ = ["OBJECTIVES", "Objective", "TrainingSettings", "train"]
+__all__ = ["OBJECTIVES", "TrainingSettings", "train"]
 
 _CHECKPOINT = "checkpoint.pt"
-
-
-class Objective(ABC):
-    """A law of times and a weight ``w(a, b)`` on the squared error of the denoised mean."""
-
-    diffusion: Diffusion
-
-    @abstractmethod
-    def draw_times(self, uniform: Tensor) -> Tensor:
-        """Turn uniform numbers (batch,), float64, into times."""
-
-    @abstractmethod
-    def weight(self, a: Tensor, b: Tensor, data_std: float) -> Tensor:
-        """Weight of the squared error of ``x0_hat``."""
-
-
-class VEObjective(Objective):
-    """Noise levels log-logistic about 0.45, truncated to [0.01, 50]; unit network targets."""
-
-    diffusion = VarianceExploding(0.01, 50.0)
-    location, scale = math.log(0.45), 0.9
-
-    def draw_times(self, uniform: Tensor) -> Tensor:
-        low, high = (
-            torch.sigmoid(torch.tensor((math.log(b) - self.location) / self.scale, dtype=torch.float64))
-            for b in (self.diffusion.noise_min, self.diffusion.noise_max)
-        )
-        ratio = (self.location + self.scale * torch.logit(low + (high - low) * uniform)).exp()
-        return self.diffusion.time_at(ratio)
-
-    def weight(self, a: Tensor, b: Tensor, data_std: float) -> Tensor:
-        return (b**2 + a**2 * data_std**2) / (b * data_std) ** 2
-
-
-class VPObjective(Objective):
-    """DDPM: uniform steps, squared error of the predicted noise."""
-
-    diffusion = DDPM()
-
-    def draw_times(self, uniform: Tensor) -> Tensor:
-        return (uniform * self.diffusion.steps).floor().clamp(max=self.diffusion.steps - 1) + 1
-
-    def weight(self, a: Tensor, b: Tensor, data_std: float) -> Tensor:
-        return (a / b) ** 2
-
-
-class FlowObjective(Objective):
-    """Rectified flow: uniform times, squared error of the velocity."""
-
-    diffusion = RectifiedFlow()
-
-    def draw_times(self, uniform: Tensor) -> Tensor:
-        return self.diffusion.t_min + (self.diffusion.t_max - self.diffusion.t_min) * uniform
-
-    def weight(self, a: Tensor, b: Tensor, data_std: float) -> Tensor:
-        return 1 / b**2
-
-
-OBJECTIVES: dict[str, type[Objective]] = {"ve": VEObjective, "vp": VPObjective, "flow": FlowObjective}
 
 
 @dataclass(frozen=True)
@@ -120,12 +58,16 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
-            raise ValueError(f"train: unknown objective {self.objective!r}; expected one of {sorted(OBJECTIVES)}.")
+            raise ValueError(
+                f"train: unknown objective {self.objective!r}; expected one of {sorted(OBJECTIVES)}."
+            )
         for name in ("steps", "batch_size", "width", "depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train: {name} must be at least 1, got {getattr(self, name)}.")
         if self.width % 8:
-            raise ValueError(f"train: width must be a multiple of 8, got {self.width}; its channels are normed by 8.")
+            raise ValueError(
+                f"train: width must be a multiple of 8, got {self.width}; its channels are normed by 8."
+            )
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"train: learning_rate must be positive and finite, got {self.learning_rate}.")
         if not 0 <= self.ema_decay < 1:
@@ -209,7 +151,9 @@ def train(
     images = images.to(device)
     mean, std = float(images.double().mean()), float(images.double().std())
     if not std > 0:
-        raise ValueError(f"train: expected images that differ, got {len(images)} whose pixels are all {mean:g}.")
+        raise ValueError(
+            f"train: expected images that differ, got {len(images)} whose pixels are all {mean:g}."
+        )
     objective = OBJECTIVES[settings.objective]()
 
     with torch.random.fork_rng():

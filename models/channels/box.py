@@ -39,7 +39,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 __all__ = ["Box", "box", "half_line", "log_box"]
 
@@ -54,6 +53,8 @@ _NODES = [(float(x), float(w)) for x, w in zip(*np.polynomial.legendre.leggauss(
 # From here on M and G come from the asymptotic series.  Below, 1 - t M(t) loses t^2 and exp(t^2 / 2) t^2 / 2
 # units of round-off, 4e-12 together; above, the first neglected term is 19!! / t^18 < 1e-13.
 _SERIES = 16.0
+# (-1)^n (2 n + 1)!! for n = 8, ..., 0
+_GAPS = [(-1.0) ** n * math.prod(range(1, 2 * n + 2, 2)) for n in reversed(range(9))]
 
 
 class Box(NamedTuple):
@@ -67,9 +68,10 @@ class Box(NamedTuple):
 def _gap_series(t: Tensor) -> Tensor:
     """``G(t) = 1 - t M(t) = s - 3 s^2 + 15 s^3 - ...`` with ``s = 1 / t^2``, for ``t >= 16``."""
     s = t.clamp(min=_SERIES).square().reciprocal()
-    series = torch.ones_like(s)
-    for k in range(17, 1, -2):
-        series.mul_(s).mul_(-k).add_(1)
+    leading, *others = _GAPS
+    series = torch.full_like(s, leading)
+    for coefficient in others:
+        series.mul_(s).add_(coefficient)
     return series.mul_(s)
 
 
@@ -167,8 +169,12 @@ class _LogBox(torch.autograd.Function):
         return log_z
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "log_box has first derivatives, and create_graph=True asks for second ones; the one in z"
+                " is minus the curvature that Quantized.tilt(y, z, 0.0) returns."
+            )
         scale, *derivatives = ctx.saved_tensors
         return tuple(grad / scale * derivative for derivative in derivatives)
 

@@ -22,10 +22,15 @@ from torch.nn.functional import pad
 
 from bayes_ir.models.channels.checks import refuse_where
 
-__all__ = ["CodeBook", "check_thresholds", "design", "optimal_step"]
+__all__ = ["CodeBook", "cell_index", "check_thresholds", "design", "optimal_step"]
 
 # The step of the uniform quantiser with 2^bits cells that minimises the mean squared error of N(0, 1).
 _OPTIMAL_STEPS = {1: 1.5958, 2: 0.9957, 3: 0.5860, 4: 0.3352, 5: 0.1881, 6: 0.1041, 7: 0.0569, 8: 0.0308}
+
+
+def cell_index(value: Tensor, thresholds: Tensor) -> Tensor:
+    """Number of the cell ``[l, u)`` that holds each value, counted from 0."""
+    return torch.bucketize(value.detach().contiguous(), thresholds.detach().contiguous(), right=True)
 
 
 class CodeBook(constraints.Constraint):
@@ -50,7 +55,7 @@ class CodeBook(constraints.Constraint):
     def check(self, value: Tensor) -> Tensor:
         """Which entries are codes."""
         resolution = torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
-        index = torch.bucketize(value.double(), self.thresholds, right=True)
+        index = cell_index(value.double(), self.thresholds)
         tolerance = 1e-4 * self.widths + 4 * max(resolution, self.resolution) * self.codes.abs()
         return (value - self.codes[index]).abs() <= tolerance[index]
 

@@ -28,7 +28,7 @@ from torch.nn.functional import pad
 
 from bayes_ir.models.channels.base import Channel, TiltedNormaliser
 from bayes_ir.models.channels.box import box, log_box
-from bayes_ir.models.channels.code_book import CodeBook, check_thresholds, design, optimal_step
+from bayes_ir.models.channels.code_book import CodeBook, cell_index, check_thresholds, design, optimal_step
 
 __all__ = ["Quantized"]
 
@@ -113,7 +113,7 @@ class Quantized(Channel):
             value: any shape, in units of ``A(x)``.
         """
         value = torch.as_tensor(value, dtype=self.codes.dtype, device=self.codes.device)
-        return self.codes[torch.bucketize(value, self.thresholds.detach(), right=True)]
+        return self.codes[cell_index(value, self.thresholds)]
 
     def cells(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Bounds ``l`` and ``u`` of the cell of each code, shape of ``y``; infinite for the outer cells.
@@ -149,7 +149,7 @@ class Quantized(Channel):
     def _bounds(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Bounds of the cells of codes that were checked before, in float64."""
         thresholds = self.thresholds.double()
-        index = torch.bucketize(y, thresholds.detach(), right=True)
+        index = cell_index(y, thresholds)
         lower, upper = pad(thresholds, (1, 0), value=-math.inf), pad(thresholds, (0, 1), value=math.inf)
         return lower[index], upper[index]
 

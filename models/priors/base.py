@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -42,7 +42,7 @@ class DiffusionPrior(TorchDistribution):
         batch_shape: shape of independent copies.
     """
 
-    arg_constraints: dict[str, Any] = {}
+    arg_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -73,7 +73,9 @@ class DiffusionPrior(TorchDistribution):
         """Device of the draws."""
 
     @abstractmethod
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> DiffusionPrior:
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> DiffusionPrior:
         """The same prior on another device or in another floating point type."""
 
     @abstractmethod
@@ -125,7 +127,7 @@ class DiffusionPrior(TorchDistribution):
         rank = len(self.event_shape)
         if x.ndim < rank or x.shape[x.ndim - rank :] != self.event_shape:
             raise ValueError(
-                f"{type(self).__name__}: got a tensor of shape {tuple(x.shape)}; expected trailing dimensions "
-                f"{tuple(self.event_shape)}, the shape of one image, with any batch dimensions in front."
+                f"{type(self).__name__}: got a tensor of shape {tuple(x.shape)}; expected trailing "
+                f"dimensions {tuple(self.event_shape)}, the shape of one image, batch dimensions in front."
             )
         return x.shape[: x.ndim - rank]

@@ -22,122 +22,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from bayes_ir.models.diffusion import VarianceExploding
 from bayes_ir.models.priors.base import DiffusionPrior
+from bayes_ir.models.priors.mixture_law import LOG_2PI, GaussianMixture, rotate
 
 __all__ = ["GaussianMixture", "GaussianMixturePrior", "GaussianPrior"]
-
-_LOG_2PI = math.log(2 * math.pi)
-
-
-class GaussianMixture(TorchDistribution):
-    """Mixture ``sum_k w_k N(mu_k, Q_k diag(lambda_k) Q_k^T)``; weights and means may be batched.
-
-    Args:
-        log_weights: (*batch, K), normalised or not.
-        means: (*batch, K, N).
-        basis: orthonormal ``Q``, (K, N, N), shared by the batch.
-        variances: ``lambda``, (K, N) or (*batch, K, N), non-negative.
-        event_shape: shape of one draw; its product is N.
-        dtype: type of the draws; the parameters are held in float64.
-    """
-
-    arg_constraints: dict = {}
-
-    def __init__(
-        self,
-        log_weights: Tensor,
-        means: Tensor,
-        basis: Tensor,
-        variances: Tensor,
-        event_shape: Sequence[int],
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        self.log_weights = log_weights.double().log_softmax(-1)
-        self.means, self.basis, self.variances = means.double(), basis.double(), variances.double()
-        self._dtype = dtype
-        super().__init__(log_weights.shape[:-1], torch.Size(event_shape), validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean, (*batch, *event_shape)."""
-        flat = (self.log_weights.exp()[..., None] * self.means).sum(-2)
-        return flat.reshape(*self.batch_shape, *self.event_shape).to(self._dtype)
-
-    @property
-    def covariance_matrix(self) -> Tensor:
-        """Covariance of the flattened draw, (*batch, N, N)."""
-        w = self.log_weights.exp()
-        within = torch.einsum("...k,kni,...ki,kmi->...nm", w, self.basis, self.variances, self.basis)
-        centred = self.means - (w[..., None] * self.means).sum(-2, keepdim=True)
-        between = torch.einsum("...k,...kn,...km->...nm", w, centred, centred)
-        return (within + between).to(self._dtype)
-
-    @property
-    def variance(self) -> Tensor:
-        """Marginal variances, (*batch, *event_shape)."""
-        w = self.log_weights.exp()
-        within = torch.einsum("...k,kni,...ki->...n", w, self.basis**2, self.variances)
-        centred = self.means - (w[..., None] * self.means).sum(-2, keepdim=True)
-        flat = within + torch.einsum("...k,...kn->...n", w, centred**2)
-        return flat.reshape(*self.batch_shape, *self.event_shape).to(self._dtype)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log density at value (*batch, *event_shape)."""
-        flat = value.reshape(*value.shape[: value.ndim - len(self.event_shape)], -1)
-        return mixture_log_densities(
-            flat.double(), self.log_weights, self.means, self.basis, self.variances
-        ).logsumexp(-1)
-
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Independent draws (*sample_shape, *batch, *event_shape)."""
-        shape = torch.Size(sample_shape) + self.batch_shape
-        device = self.means.device
-        uniform = torch.rand(shape, dtype=torch.float64, device=device)
-        normal = torch.randn(*shape, self.means.shape[-1], dtype=torch.float64, device=device)
-        return self.transport(uniform, normal)
-
-    def transport(self, uniform: Tensor, normal: Tensor) -> Tensor:
-        """Turn uniform numbers (*shape,) and normal ones (*shape, N) into draws (*shape, *event_shape).
-
-        ``shape`` ends in the batch shape.  The uniform number picks the component by the
-        inverse distribution function, the normals become ``mu_k + Q_k lambda_k^{1/2} normal``.
-        """
-        shape = uniform.shape
-        components, dimension = self.means.shape[-2:]
-        cumulative = self.log_weights.exp().cumsum(-1).expand(*shape, components)
-        k = (uniform[..., None] > cumulative).sum(-1).clamp(max=components - 1).reshape(-1, 1, 1)
-        rows = k.expand(-1, 1, dimension)
-        means = self.means.expand(*shape, components, dimension).reshape(-1, components, dimension)
-        variances = self.variances.expand(*shape, components, dimension).reshape(means.shape)
-        draws = means.gather(1, rows)[:, 0]
-        scaled = variances.gather(1, rows)[:, 0].sqrt() * normal.reshape(-1, dimension)
-        k = k[:, 0, 0]
-        for component in k.unique():
-            chosen = k == component
-            draws[chosen] += scaled[chosen] @ self.basis[component].T
-        return draws.reshape(*shape, *self.event_shape).to(self._dtype)
-
-
-def mixture_log_densities(
-    x: Tensor,  # (*batch, N)
-    log_weights: Tensor,  # (*batch, K)
-    means: Tensor,  # (*batch, K, N)
-    basis: Tensor,  # (K, N, N)
-    variances: Tensor,  # (*batch, K, N)
-) -> Tensor:
-    """``log w_k + log N(x; mu_k, Q_k diag(variances_k) Q_k^T)``, shape (*batch, K)."""
-    y = _rotate(x[..., None, :] - means, basis)
-    quadratic = (y**2 / variances + variances.log() + _LOG_2PI).sum(-1)
-    return log_weights - 0.5 * quadratic
-
-
-def _rotate(x: Tensor, basis: Tensor) -> Tensor:
-    """``Q_k^T x_k`` for x (*batch, K, N)."""
-    return torch.einsum("...kn,kni->...ki", x, basis)
 
 
 class GaussianMixturePrior(DiffusionPrior):
@@ -187,14 +78,22 @@ class GaussianMixturePrior(DiffusionPrior):
         n = math.prod(means.shape[1:])
         if math.prod(shape) != n or covariances.shape != (components, n, n):
             raise ValueError(
-                f"{name}: got means {tuple(means.shape)}, covariances {tuple(covariances.shape)} and event_shape "
-                f"{tuple(shape)}; expected covariances ({components}, {n}, {n}) and an event_shape of {n} values."
+                f"{name}: got means {tuple(means.shape)}, covariances {tuple(covariances.shape)} and "
+                f"event_shape {tuple(shape)}; expected covariances ({components}, {n}, {n}) and an "
+                f"event_shape of {n} values."
             )
         if not (weights > 0).all() or not weights.isfinite().all() or not means.isfinite().all():
-            raise ValueError(f"{name}: weights must be positive and finite, means finite; got weights {weights.tolist()}.")
+            raise ValueError(
+                f"{name}: weights must be positive and finite, means finite; got weights {weights.tolist()}."
+            )
         basis, variances = _eigen(covariances.double(), name)
         self.components = GaussianMixture(
-            weights.double().log(), means.double().reshape(components, n), basis, variances, shape, self._dtype
+            weights.double().log(),
+            means.double().reshape(components, n),
+            basis,
+            variances,
+            shape,
+            self._dtype,
         )
         total = torch.linalg.eigvalsh(self.components.covariance_matrix.double())
         noise_range = (1e-2 * float(total.clamp(min=0).mean().sqrt()), 10 * float(total[-1].sqrt()))
@@ -207,10 +106,12 @@ class GaussianMixturePrior(DiffusionPrior):
 
     @property
     def dtype(self) -> torch.dtype:
+        """Floating point type of the draws; the parameters are held in float64."""
         return self._dtype
 
     @property
     def device(self) -> torch.device:
+        """Device of the parameters."""
         return self.components.means.device
 
     @property
@@ -231,6 +132,7 @@ class GaussianMixturePrior(DiffusionPrior):
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> GaussianMixturePrior:
+        """The same prior on another device or with draws of another floating point type."""
         other = copy.copy(self)
         other._dtype = dtype or self._dtype
         c = self.components
@@ -250,7 +152,11 @@ class GaussianMixturePrior(DiffusionPrior):
                 f"{type(self).__name__}.log_prob: a covariance is singular, so x_0 has no density; "
                 "use noised_log_prob at a positive noise level, or add a small multiple of the identity."
             )
-        return self.components.log_prob(value).to(value.dtype).expand(torch.broadcast_shapes(batch, self.batch_shape))
+        return (
+            self.components.log_prob(value)
+            .to(value.dtype)
+            .expand(torch.broadcast_shapes(batch, self.batch_shape))
+        )
 
     def noised_log_prob(self, x_t: Tensor, t: Tensor | float) -> Tensor:
         """Log density of ``p(x_t)`` at x_t (*batch, *event_shape), shape (*batch,)."""
@@ -279,8 +185,8 @@ class GaussianMixturePrior(DiffusionPrior):
         c = self.components
         a, b = a[..., None, None], b[..., None, None]
         noised = a**2 * c.variances + b**2
-        y = _rotate(x_t[..., None, :] - a * c.means, c.basis)
-        log_densities = c.log_weights - 0.5 * (y**2 / noised + noised.log() + _LOG_2PI).sum(-1)
+        y = rotate(x_t[..., None, :] - a * c.means, c.basis)
+        log_densities = c.log_weights - 0.5 * (y**2 / noised + noised.log() + LOG_2PI).sum(-1)
         shrunk = torch.einsum("...ki,kni->...kn", a * c.variances / noised * y, c.basis)
         return log_densities, c.means + shrunk, b**2 * c.variances / noised
 
@@ -337,7 +243,7 @@ def _eigen(covariances: Tensor, name: str) -> tuple[Tensor, Tensor]:
     variances, basis = torch.linalg.eigh((covariances + covariances.mT) / 2)
     if (variances[:, 0] < -1e-6 * variances[:, -1].abs()).any():
         raise ValueError(
-            f"{name}: a covariance is not positive semi-definite (smallest eigenvalue {float(variances.min()):g}); "
-            "add a small multiple of the identity."
+            f"{name}: a covariance is not positive semi-definite (smallest eigenvalue "
+            f"{float(variances.min()):g}); add a small multiple of the identity."
         )
     return basis, variances.clamp(min=0)

@@ -85,7 +85,9 @@ class NetworkPrior(DiffusionPrior):
         elif time is not None:
             raise ValueError("NetworkPrior: time= has a meaning only with prediction=; got prediction=None.")
         if data_range is not None and not -math.inf < data_range[0] < data_range[1] < math.inf:
-            raise ValueError(f"NetworkPrior: expected data_range (low, high) with low < high, got {data_range}.")
+            raise ValueError(
+                f"NetworkPrior: expected data_range (low, high) with low < high, got {data_range}."
+            )
         if sample_steps < 2 or not 0 <= churn < math.inf:
             raise ValueError(
                 f"NetworkPrior: expected sample_steps >= 2 and churn >= 0, got {sample_steps} and {churn}."
@@ -104,10 +106,12 @@ class NetworkPrior(DiffusionPrior):
 
     @property
     def dtype(self) -> torch.dtype:
+        """Floating point type of the network and the draws."""
         return self._like().dtype
 
     @property
     def device(self) -> torch.device:
+        """Device of the network and the draws."""
         return self._like().device
 
     @property
@@ -121,6 +125,7 @@ class NetworkPrior(DiffusionPrior):
         return (self._std**2).to(self._like()).expand(self.batch_shape + self.event_shape)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> NetworkPrior:
+        """The same prior around a copy of the network on another device or in another type."""
         other = copy.copy(self)
         other.network = copy.deepcopy(self.network).to(device=device, dtype=dtype)
         return other
@@ -143,9 +148,9 @@ class NetworkPrior(DiffusionPrior):
     def log_prob(self, value: Tensor) -> NoReturn:
         """Refused: a denoiser gives scores, not densities."""
         raise NotImplementedError(
-            "NetworkPrior.log_prob: a learned prior gives scores of noisy images but no density of clean ones, "
-            "so nothing that adds up log_prob over the model (HMC, SVI, trace.compute_log_prob) can use it. "
-            "Draw from the posterior with bayes_ir.sample, or put a GaussianMixturePrior in its place."
+            "NetworkPrior.log_prob: a learned prior gives scores of noisy images but no density of clean "
+            "ones, so nothing that adds up log_prob over the model (HMC, SVI, compute_log_prob) can "
+            "use it. Draw from the posterior with bayes_ir.sample, or put a GaussianMixturePrior in its place."
         )
 
     def _denoised_mean(self, x_t: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -153,9 +158,9 @@ class NetworkPrior(DiffusionPrior):
         if not isinstance(x0_hat, Tensor) or x0_hat.shape != x_t.shape:
             got = tuple(x0_hat.shape) if isinstance(x0_hat, Tensor) else type(x0_hat).__name__
             raise ValueError(
-                f"NetworkPrior: the network returned {got} for x_t of shape {tuple(x_t.shape)}; expected a tensor "
-                "of that shape. Wrap networks that also return a variance or an output object in a module "
-                "that keeps the prediction."
+                f"NetworkPrior: the network returned {got} for x_t of shape {tuple(x_t.shape)}; expected a "
+                "tensor of that shape. Wrap networks that also return a variance or an output object in a "
+                "module that keeps the prediction."
             )
         return x0_hat.to(x_t.dtype)
 

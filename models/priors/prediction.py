@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from bayes_ir.models.diffusion import (
@@ -63,7 +62,7 @@ class PredictionDenoiser(nn.Module):
         super().__init__()
         if prediction not in PREDICTIONS:
             raise ValueError(
-                f"PredictionDenoiser: unknown prediction {prediction!r}; expected one of {sorted(PREDICTIONS)}."
+                f"PredictionDenoiser: unknown prediction {prediction!r}; expected {sorted(PREDICTIONS)}."
             )
         self.network = network
         self.prediction = prediction

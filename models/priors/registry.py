@@ -72,8 +72,9 @@ def load_prior(
     prior = KINDS[card["kind"]].build(card, tensors, weights_path)
     if digest != card["weights_sha256"]:
         raise ValueError(
-            f"load_prior: {weights_path} has SHA-256 {digest[:12]}..., its card says {card['weights_sha256'][:12]}...; "
-            "the file is damaged or belongs to another card. Fetch or save both again."
+            f"load_prior: {weights_path} has SHA-256 {digest[:12]}..., its card says "
+            f"{card['weights_sha256'][:12]}...; the file is damaged or belongs to another card. "
+            "Fetch or save both again."
         )
     return prior.to(device=device, dtype=dtype)
 
@@ -142,7 +143,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, Path]:
     for file, what in ((card, "card"), (weights, "weights")):
         if not file.exists():
             raise FileNotFoundError(
-                f"load_prior: the {what} {file} is missing; a stored prior is {card.name} beside {weights.name}."
+                f"load_prior: the {what} {file} is missing; expected {card.name} beside {weights.name}."
             )
     return card, weights
 
@@ -151,9 +152,13 @@ def _read_card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"load_prior: the card {path} is not JSON ({error}); it is damaged or no card.") from None
+        raise ValueError(
+            f"load_prior: the card {path} is not JSON ({error}); it is damaged or no card."
+        ) from None
     if not isinstance(card, dict) or not isinstance(card.get("format"), int):
-        raise ValueError(f"load_prior: {path} is not a card of a prior; expected an object with 'format': {_FORMAT}.")
+        raise ValueError(
+            f"load_prior: {path} is not a card of a prior; expected an object with 'format': {_FORMAT}."
+        )
     if card["format"] > _FORMAT:
         raise ValueError(
             f"load_prior: {path} has card format {card['format']}, this version reads up to {_FORMAT}; "
@@ -161,7 +166,7 @@ def _read_card(path: Path) -> dict[str, Any]:
         )
     if card.get("kind") not in KINDS:
         raise ValueError(
-            f"load_prior: {path} describes a prior of kind {card.get('kind')!r}; expected one of {sorted(KINDS)}."
+            f"load_prior: {path} describes a prior of kind {card.get('kind')!r}; expected {sorted(KINDS)}."
         )
     if missing := [key for key in _REQUIRED if key not in card]:
         raise ValueError(f"load_prior: the card {path} lacks {missing}; it is incomplete.")
@@ -174,13 +179,13 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
         tensors = load_safetensors(content)
     except SafetensorError as error:
         raise ValueError(
-            f"load_prior: {path} is not a whole safetensors file ({error}); it is truncated or of another format."
+            f"load_prior: {path} is not a whole safetensors file ({error}); truncated, or of another format."
         ) from None
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             raise ValueError(
-                f"load_prior: tensor {name!r} of {path} ({tensor.dtype}) holds values that are not finite floating "
-                "point numbers; the file is damaged or its training diverged."
+                f"load_prior: tensor {name!r} of {path} ({tensor.dtype}) holds values that are not finite "
+                "floating point numbers; the file is damaged or its training diverged."
             )
     return tensors, hashlib.sha256(content).hexdigest()
 

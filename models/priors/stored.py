@@ -60,7 +60,8 @@ class _Network(StoredKind):
         return architecture, denoiser.network.state_dict()
 
     def build(self, card: Mapping[str, Any], tensors: dict[str, Tensor], source: Path) -> NetworkPrior:
-        settings = dict(card["architecture"])
+        architecture = card["architecture"]
+        settings = dict(architecture)
         name = settings.pop("name", None)
         if name != "UNet":
             raise ValueError(f"load_prior: {source} is for the architecture {name!r}; expected 'UNet'.")
@@ -71,7 +72,7 @@ class _Network(StoredKind):
                 network = UNet(**settings)
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"load_prior: the card of {source} does not describe a UNet ({error}); got {card['architecture']}."
+                f"load_prior: the card of {source} does not describe a UNet ({error}): {architecture}."
             ) from None
         _expect(tensors, {key: value.shape for key, value in network.state_dict().items()}, source)
         network.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
@@ -108,7 +109,9 @@ class _Mixture(StoredKind):
         settings = {"components": len(floor), "rank": rank}
         return settings, {key: value.to(prior.dtype) for key, value in tensors.items()}
 
-    def build(self, card: Mapping[str, Any], tensors: dict[str, Tensor], source: Path) -> GaussianMixturePrior:
+    def build(
+        self, card: Mapping[str, Any], tensors: dict[str, Tensor], source: Path
+    ) -> GaussianMixturePrior:
         n = torch.Size(card["event_shape"]).numel()
         k, rank = (card["architecture"].get(key) for key in ("components", "rank"))
         shapes = {"weights": (k,), "means": (k, n), "factors": (k, n, rank), "noise_variances": (k,)}
@@ -139,9 +142,9 @@ def kind_of(prior: DiffusionPrior) -> str:
         if kind.holds(prior):
             return name
     raise TypeError(
-        f"save_prior: cannot store {prior!r}; expected a NetworkPrior around bayes_ir.models.networks.Denoiser "
-        "with a UNet, or a GaussianMixturePrior. Keep networks of your own with safetensors and build their "
-        "NetworkPrior in code."
+        f"save_prior: cannot store {prior!r}; expected a NetworkPrior around "
+        "bayes_ir.models.networks.Denoiser with a UNet, or a GaussianMixturePrior. "
+        "Keep networks of your own with safetensors and build their NetworkPrior in code."
     )
 
 
@@ -150,7 +153,9 @@ def _expect(tensors: Mapping[str, Tensor], shapes: Mapping[str, Any], source: Pa
     expected = {name: tuple(shape) for name, shape in shapes.items()}
     if got != expected:
         wrong = sorted(n for n in got.keys() | expected.keys() if got.get(n) != expected.get(n))
-        shown = ", ".join(f"{n}: got {got.get(n, 'none')}, expected {expected.get(n, 'none')}" for n in wrong[:3])
+        shown = ", ".join(
+            f"{n}: got {got.get(n, 'none')}, expected {expected.get(n, 'none')}" for n in wrong[:3]
+        )
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(
             f"load_prior: the tensors of {source} are not those its card describes ({shown}{more}); "
@@ -167,7 +172,7 @@ def _diffusion(card: Mapping[str, Any], source: Path) -> Diffusion:
     name = parameters.pop("name", None)
     if name not in _DIFFUSIONS:
         raise ValueError(
-            f"load_prior: the card of {source} names the diffusion {name!r}; expected one of {sorted(_DIFFUSIONS)}."
+            f"load_prior: the card of {source} names the diffusion {name!r}; expected {sorted(_DIFFUSIONS)}."
         )
     try:
         return _DIFFUSIONS[name](**parameters)

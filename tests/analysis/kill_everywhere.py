@@ -1,8 +1,9 @@
 """Makes a store, killed by SIGKILL at chosen files, and resumes it each time.
 
-Run as `python kill_everywhere.py FOLDER KILL ...`; a KILL is `before:FILE` or `after:FILE`, the moment around the one at which
-the file gets its name, or a number: the so-manieth such moment of the run. Every run is a forked child, so that nothing of
-a killed run lives on in the process that resumes it. Prints a line per kill: how many blocks were flagged.
+Run as `python kill_everywhere.py FOLDER KILL ...`. A KILL is `before:FILE` or `after:FILE`, the moments
+around the one at which the file gets its name, or a number: that moment of the run, counted from 0. Every run
+is a forked child, so that nothing of a killed run lives on in the process that resumes it. Prints a line per
+kill: how many blocks were flagged.
 """
 
 import os

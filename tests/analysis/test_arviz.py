@@ -27,7 +27,7 @@ def test_arviz_stats_reads_the_tree(tree):
     effective = arviz_stats.ess(tree)["x"]
     assert effective.dims == ("x_channel", "x_row", "x_column") and (effective > 30).all()
     assert arviz_stats.loo(tree).n_data_points == 5
-    assert arviz_base.extract(tree)["x"].sizes["sample"] == 120
+    assert arviz_base.extract(tree).sizes["sample"] == 120
 
 
 def test_arviz_plots_and_the_preview_of_arviz_read_the_tree(tree):

@@ -17,7 +17,8 @@ def test_names_are_loaded_when_they_are_used_and_drawing_when_it_is_asked_for():
 import sys
 import bayes_ir.analysis
 print(*[m for m in {DATA + PLOTS} if m in sys.modules])
-from bayes_ir.analysis import ZarrSink, mean_map, measurement_check, open_posterior, plot_uncertainty, psnr, summary
+from bayes_ir.analysis import ZarrSink, mean_map, measurement_check, open_posterior
+from bayes_ir.analysis import plot_uncertainty, psnr, summary
 print(*[m for m in {PLOTS} if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)

@@ -51,9 +51,11 @@ def test_metrics_of_a_posterior_are_those_of_its_mean(memory_run, layout):
 
 
 def test_the_data_range_must_be_known(memory_run, layout):
-    tree, truth = memory_run(layout, settings={}), np.zeros((1, 4, 3))
-    with pytest.raises(ValueError, match=r"no attribute 'data_range'; give data_range=\(low, high\)"):
-        restoration_metrics(tree, truth)
+    truth = np.zeros((1, 4, 3))
+    for settings in ({}, {"data_range": None}, {"data_range": []}):
+        tree = memory_run(layout, settings=settings)
+        with pytest.raises(ValueError, match=r"no attribute 'data_range'; give data_range=\(low, high\)"):
+            restoration_metrics(tree, truth)
     for wrong in ((1.0, -1.0), 0.0, float("nan"), (1.0, 2.0, 3.0)):
         with pytest.raises(ValueError, match="must be a positive width or a pair"):
             restoration_metrics(tree, truth, data_range=wrong)

@@ -139,7 +139,7 @@ def test_largest_rectangle(lengths, chains, draws):
 def test_settings_are_compared_as_json():
     made = json_attributes({"a": (1, 2), "b": np.float32(0.5), "c": np.arange(2), "d": None})
     assert made == {"a": [1, 2], "b": 0.5, "c": [0, 1], "d": None}
-    with pytest.raises(ValueError, match="setting 'steps' .* nan, which JSON cannot hold"):
+    with pytest.raises(ValueError, match=r"setting 'steps' .* nan, which JSON cannot hold"):
         json_attributes({"steps": float("nan")})
     with pytest.raises(ValueError, match="setting 'kernel'"):
         json_attributes({"kernel": object()})

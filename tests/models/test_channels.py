@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from channel_case import FALSE_ALARM, ChannelCase, double
+from channel_case import FALSE_ALARM, ChannelCase
+from channel_protocol import double
 from scipy import special, stats
 
 import bayes_ir.models.channels as channels
@@ -79,18 +80,21 @@ class TestOneBit(ChannelCase):
         np.testing.assert_allclose(tilt.log_normaliser, stats.norm.logcdf(0.4 - tau.numpy()), rtol=1e-12)
 
     def test_the_threshold_itself_counts_as_above(self):
-        torch.manual_seed(0)
-        noise_free = OneBit(torch.zeros(3), 1e-300, 0.0).with_location(double(-1e-9, 0.0, 1e-9))
-        assert noise_free.sample().tolist() == [-1, 1, 1]
+        nearly_noise_free = OneBit(double(0.25 - 1e-9, 0.25, 0.25 + 1e-9), 1e-300, 0.25)
+        assert nearly_noise_free.sample().tolist() == [-1, 1, 1]
 
     @pytest.mark.parametrize("bad", [0.0, 0.5, 2.0])
     def test_refuses_values_other_than_signs(self, bad):
-        said = rf"^OneBit.log_prob: y contains {bad:g} \(1 of 2 entries\), expected only -1 and 1; .*2 \* y - 1"
+        said = (
+            rf"^OneBit.log_prob: y contains {bad:g} \(1 of 2 entries\), expected only -1 and 1; .*2 \* y - 1"
+        )
         with pytest.raises(ValueError, match=said):
             OneBit(torch.zeros(2), 0.1).log_prob(torch.tensor([1.0, bad]))
 
     def test_refuses_thresholds(self):
-        with pytest.raises(ValueError, match=r"^OneBit: threshold contains inf \(1 of 2 entries\), expected finite"):
+        with pytest.raises(
+            ValueError, match=r"^OneBit: threshold contains inf \(1 of 2 entries\), expected finite"
+        ):
             OneBit(torch.zeros(2), 0.1, torch.tensor([0.0, math.inf]))
         with pytest.raises(ValueError, match=r"threshold \(4,\) do not broadcast"):
             OneBit(torch.zeros(2), 0.1, torch.zeros(4))
@@ -145,8 +149,11 @@ class TestQuantizedByThresholds(TestQuantizedUniform):
     def test_codes_are_midpoints(self):
         assert self.values().tolist() == pytest.approx([-1.4, -0.6, -0.075, 0.225, 0.575], rel=1e-14)
 
+
 CASES = [TestGaussian, TestOneBit, TestQuantizedUniform, TestQuantizedByThresholds]
-EXPORTED = [getattr(channels, name) for name in channels.__all__ if name not in ("Channel", "TiltedNormaliser")]
+EXPORTED = [
+    getattr(channels, name) for name in channels.__all__ if name not in ("Channel", "TiltedNormaliser")
+]
 
 
 @pytest.mark.parametrize("channel_type", EXPORTED, ids=lambda c: c.__name__)
@@ -192,6 +199,8 @@ def test_fine_cells_are_gaussian_measurements():
     cell = Quantized(z, 0.3, thresholds=double(0.1 - step / 2, 0.1 + step / 2))
     for variance in (0.0, 0.5):
         fine, gaussian = cell.tilt(y, z, variance), Gaussian(z, 0.3).tilt(y, z, variance)
-        torch.testing.assert_close(fine.log_normaliser - math.log(step), gaussian.log_normaliser, rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            fine.log_normaliser - math.log(step), gaussian.log_normaliser, rtol=0, atol=1e-9
+        )
         torch.testing.assert_close(fine.slope, gaussian.slope, rtol=1e-9, atol=0)
         torch.testing.assert_close(fine.curvature, gaussian.curvature, rtol=1e-9, atol=0)

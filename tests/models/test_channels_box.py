@@ -4,7 +4,7 @@ import random
 import mpmath
 import pytest
 import torch
-from channel_case import double
+from channel_protocol import double
 
 from bayes_ir.models.channels.box import box, half_line, log_box
 
@@ -38,14 +38,20 @@ def relative_errors(alpha, gamma):
     return errors
 
 
-def random_cells(kind, count=120):
+def random_cells(kind, count=40):
     rng = random.Random(kind)
     for _ in range(count):
-        a = rng.choice([rng.uniform(-60, 60), rng.gauss(0, 2), rng.choice([-1, 1]) * 10 ** rng.uniform(-8, 3)])
+        a = rng.choice(
+            [rng.uniform(-60, 60), rng.gauss(0, 2), rng.choice([-1, 1]) * 10 ** rng.uniform(-8, 3)]
+        )
         if kind == "half-lines":
             yield rng.choice([(a, INF), (-INF, a)])
         else:
-            width = {"tiny": rng.uniform(-8, -2), "moderate": rng.uniform(-2, 1), "wide": rng.uniform(1, 2.5)}[kind]
+            width = {
+                "tiny": rng.uniform(-8, -2),
+                "moderate": rng.uniform(-2, 1),
+                "wide": rng.uniform(1, 2.5),
+            }[kind]
             yield a, a + 10**width
 
 
@@ -109,7 +115,9 @@ def test_box_passes_nan_on():
 
 
 def test_half_line_is_a_box_without_an_end():
-    u = torch.cat([-torch.logspace(-6, 4, 60, dtype=torch.float64), torch.logspace(-6, 4, 60, dtype=torch.float64)])
+    u = torch.cat(
+        [-torch.logspace(-6, 4, 60, dtype=torch.float64), torch.logspace(-6, 4, 60, dtype=torch.float64)]
+    )
     for mine, theirs in zip(half_line(u), box(-u, torch.full_like(u, INF)), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=ACCURACY, atol=1e-290)
 
@@ -125,7 +133,16 @@ def test_half_line_far_inside_says_nothing():
 
 
 def test_gradients_of_log_box():
-    cells = [(-0.4, 0.3), (1.0, 1.001), (8.0, 9.0), (-9.0, -7.5), (-3.0, 4.0), (-INF, -2.0), (0.5, INF), (-INF, INF)]
+    cells = [
+        (-0.4, 0.3),
+        (1.0, 1.001),
+        (8.0, 9.0),
+        (-9.0, -7.5),
+        (-3.0, 4.0),
+        (-INF, -2.0),
+        (0.5, INF),
+        (-INF, INF),
+    ]
     lower, upper = double(*cells).unbind(-1)
     mean, scale = torch.full_like(lower, 0.1).requires_grad_(), torch.full_like(lower, 0.8).requires_grad_()
     assert torch.autograd.gradcheck(lambda m, s: log_box(m, s, lower, upper), (mean, scale))
@@ -143,8 +160,6 @@ def test_gradient_of_log_box_in_the_far_tail():
 
 def test_second_derivatives_of_log_box_are_refused():
     mean = double(0.3).requires_grad_()
-    (gradient,) = torch.autograd.grad(
-        log_box(mean, double(1.0), double(0.0), double(1.0)).sum(), mean, create_graph=True
-    )
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    log_z = log_box(mean, double(1.0), double(0.0), double(1.0)).sum()
+    with pytest.raises(NotImplementedError, match=r"create_graph=True asks for second ones.*curvature"):
+        torch.autograd.grad(log_z, mean, create_graph=True)

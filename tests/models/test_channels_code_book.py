@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from channel_case import double
+from channel_protocol import double
 from scipy import optimize, stats
 
 from bayes_ir.models.channels import Quantized
@@ -33,7 +33,15 @@ def test_codes_of_a_single_threshold():
 
 def test_a_value_on_a_threshold_falls_into_the_cell_above():
     channel = Quantized(double(0.0), 0.1, bits=2, step=1.0)
-    assert channel.quantise(double(-9.0, -1.0, -1e-12, 0.0, 0.99, 1.0, 9.0)).tolist() == [-1.5, -0.5, -0.5, 0.5, 0.5, 1.5, 1.5]
+    assert channel.quantise(double(-9.0, -1.0, -1e-12, 0.0, 0.99, 1.0, 9.0)).tolist() == [
+        -1.5,
+        -0.5,
+        -0.5,
+        0.5,
+        0.5,
+        1.5,
+        1.5,
+    ]
 
 
 def test_cells_keep_the_shape_and_follow_the_dtype_of_z():
@@ -64,7 +72,10 @@ def test_step_with_the_least_mean_squared_error(bits):
         lower, upper, code = k * step, (k + 1) * step, (k + 0.5) * step
         lower[0], upper[-1] = -math.inf, math.inf
         # E[(n - c)^2; cell] = (1 + c^2) P + [(2 c - n) phi(n)] from lower to upper
-        edge = [torch.tensor(stats.norm.pdf(e)) * torch.where(e.isinf(), 0.0, 2 * code - e) for e in (lower, upper)]
+        edge = [
+            torch.tensor(stats.norm.pdf(e)) * torch.where(e.isinf(), 0.0, 2 * code - e)
+            for e in (lower, upper)
+        ]
         mass = torch.tensor(stats.norm.cdf(upper) - stats.norm.cdf(lower))
         return float(((1 + code**2) * mass + edge[1] - edge[0]).sum())
 
@@ -76,8 +87,14 @@ def test_step_with_the_least_mean_squared_error(bits):
 @pytest.mark.parametrize(
     ("y", "said"),
     [
-        (double(0.25, 0.3), r"cells: y contains 0.3 \(1 of 2 entries\), expected one of the 8 code values from -1.75 to 1.75"),
-        (double(0.0, 1.0, 2.0, 3.0), r"y contains 0, 1, 2, \.\.\. \(4 of 4 entries\).*channel\.codes\[index\].*quantise"),
+        (
+            double(0.25, 0.3),
+            r"cells: y contains 0.3 \(1 of 2 entries\), expected one of the 8 code values from -1.75 to 1.75",
+        ),
+        (
+            double(0.0, 1.0, 2.0, 3.0),
+            r"y contains 0, 1, 2, \.\.\. \(4 of 4 entries\).*channel\.codes\[index\].*quantise",
+        ),
         (double(2.25), r"y contains 2.25 \(1 of 1 entries\)"),
         (double(0.25 + 6e-5), r"y contains 0.25006"),
         (double(math.nan), r"y contains nan"),
@@ -99,13 +116,19 @@ def test_refuses_values_outside_of_the_code_book(y, said):
         ({"bits": 2}, r"got bits, expected either both"),
         ({"step": 0.5}, r"got step, expected either both"),
         ({"bits": 2, "step": 0.5, "thresholds": [0.0]}, r"got bits and step and thresholds, expected"),
-        ({"bits": 0, "step": 0.5}, r"bits is 0, expected a whole number from 1 to 8.*noise_std\^2 \+ step\^2 / 12"),
+        (
+            {"bits": 0, "step": 0.5},
+            r"bits is 0, expected a whole number from 1 to 8.*noise_std\^2 \+ step\^2 / 12",
+        ),
         ({"bits": 9, "step": 0.5}, r"bits is 9, expected"),
         ({"bits": 2.5, "step": 0.5}, r"bits is 2.5, expected"),
         ({"bits": 2, "step": 0.0}, r"step is 0, expected a finite number above 0.*step_for"),
         ({"bits": 2, "step": -1.0}, r"step is -1, expected"),
         ({"bits": 2, "step": math.nan}, r"step is nan, expected"),
-        ({"thresholds": [0.0, 0.5, 0.5]}, r"thresholds 1 and 2 are 0.5 and 0.5, expected strictly increasing.*sort"),
+        (
+            {"thresholds": [0.0, 0.5, 0.5]},
+            r"thresholds 1 and 2 are 0.5 and 0.5, expected strictly increasing.*sort",
+        ),
         ({"thresholds": [1.0, 0.5]}, r"thresholds 0 and 1 are 1 and 0.5, expected strictly increasing"),
         ({"thresholds": [0.0, math.inf]}, r"thresholds contains inf \(1 of 2 entries\), expected finite"),
         ({"thresholds": [[0.0, 1.0]]}, r"thresholds have shape \(1, 2\), expected \(J,\)"),
@@ -123,6 +146,8 @@ def test_thresholds_can_be_learned():
     z = double(-0.2, 0.1, 0.6)
 
     def likelihood(thresholds):
-        return Quantized(z, 0.5, thresholds=thresholds).log_prob(Quantized(z, 0.5, thresholds=thresholds).codes[[0, 1, 2]])
+        return Quantized(z, 0.5, thresholds=thresholds).log_prob(
+            Quantized(z, 0.5, thresholds=thresholds).codes[[0, 1, 2]]
+        )
 
     assert torch.autograd.gradcheck(likelihood, (thresholds,))

@@ -16,7 +16,13 @@ from bayes_ir.models.diffusion import (
     velocity_from_denoised,
 )
 
-PROCESSES = [VarianceExploding(0.01, 50.0), VariancePreserving(), DDPM(), DDPM(50, 1e-3, 0.3), RectifiedFlow()]
+PROCESSES = [
+    VarianceExploding(0.01, 50.0),
+    VariancePreserving(),
+    DDPM(),
+    DDPM(50, 1e-3, 0.3),
+    RectifiedFlow(),
+]
 
 
 def inner_times(process, n=23):
@@ -60,7 +66,9 @@ class TestEveryProcess:
         tolerance = {"rtol": 1e-9, "atol": 1e-9}
         torch.testing.assert_close(denoised_from_noise(x_t, noise, a, b), x0_hat, **tolerance)
         torch.testing.assert_close(denoised_from_score(x_t, score, a, b), x0_hat, **tolerance)
-        torch.testing.assert_close(denoised_from_velocity(x_t, velocity, a, b, a_dot, b_dot), x0_hat, **tolerance)
+        torch.testing.assert_close(
+            denoised_from_velocity(x_t, velocity, a, b, a_dot, b_dot), x0_hat, **tolerance
+        )
         torch.testing.assert_close(score, -noise / b, **tolerance)
 
     def test_true_noise_and_velocity_come_from_the_clean_image(self, process):
@@ -71,7 +79,10 @@ class TestEveryProcess:
         x_t = a * x_0 + b * eps
         torch.testing.assert_close(noise_from_denoised(x_t, x_0, a, b), eps, rtol=1e-8, atol=1e-8)
         torch.testing.assert_close(
-            velocity_from_denoised(x_t, x_0, a, b, a_dot, b_dot), a_dot * x_0 + b_dot * eps, rtol=1e-8, atol=1e-8
+            velocity_from_denoised(x_t, x_0, a, b, a_dot, b_dot),
+            a_dot * x_0 + b_dot * eps,
+            rtol=1e-8,
+            atol=1e-8,
         )
 
 

@@ -117,7 +117,9 @@ def test_hundreds_of_dimensions_stay_finite_and_right():
     gain = torch.linalg.solve(covariance + 0.25 * torch.eye(n), x_t - means[1])
     torch.testing.assert_close(prior.denoise(x_t, t), means[1] + covariance @ gain, rtol=1e-8, atol=1e-8)
     reference = MultivariateNormal(means[1].double(), covariance + 0.25 * torch.eye(n)).log_prob(x_t)
-    assert float(prior.noised_log_prob(x_t, t)) == pytest.approx(float(reference) + math.log(0.001), rel=1e-10)
+    assert float(prior.noised_log_prob(x_t, t)) == pytest.approx(
+        float(reference) + math.log(0.001), rel=1e-10
+    )
     far = prior.noised_log_prob(1000 * x_t, t)
     assert far.isfinite()
     assert far < -1e6
@@ -169,7 +171,9 @@ def test_transport_is_the_inverse_distribution_function():
     prior = GaussianMixturePrior([0.25, 0.75], [[0.0], [10.0]], [[[4.0]], [[1.0]]])
     uniform = torch.tensor([0.1, 0.24, 0.26, 0.999], dtype=torch.float64)
     normal = torch.tensor([[1.0], [-1.0], [2.0], [0.0]], dtype=torch.float64)
-    size = (prior.components.transport(uniform, normal).squeeze(-1) - torch.tensor([0.0, 0.0, 10.0, 10.0])).abs()
+    size = (
+        prior.components.transport(uniform, normal).squeeze(-1) - torch.tensor([0.0, 0.0, 10.0, 10.0])
+    ).abs()
     torch.testing.assert_close(size, torch.tensor([2.0, 2.0, 2.0, 0.0]))
 
 
@@ -228,7 +232,9 @@ def test_a_flat_direction_has_no_density_but_a_denoiser():
     prior = GaussianPrior([0.0, 0.0], [[1.0, 0.0], [0.0, 0.0]])
     with pytest.raises(ValueError, match=r"GaussianPrior\.log_prob: a covariance is singular"):
         prior.log_prob(torch.zeros(2))
-    torch.testing.assert_close(prior.denoise(torch.ones(2), prior.diffusion.time_at(1.0)), torch.tensor([0.5, 0.0]))
+    torch.testing.assert_close(
+        prior.denoise(torch.ones(2), prior.diffusion.time_at(1.0)), torch.tensor([0.5, 0.0])
+    )
 
 
 EYE = [[1.0, 0.0], [0.0, 1.0]]

@@ -58,7 +58,12 @@ class Predicts(nn.Module):
 
     def __init__(self, mixture, home, what, first_time=0.0):
         super().__init__()
-        self.mixture, self.home, self.what, self.first_time = mixture.with_diffusion(home), home, what, first_time
+        self.mixture, self.home, self.what, self.first_time = (
+            mixture.with_diffusion(home),
+            home,
+            what,
+            first_time,
+        )
         self.unit = nn.Parameter(torch.ones((), dtype=torch.float64))
 
     def forward(self, x_t, t):
@@ -197,7 +202,9 @@ def test_heun_is_of_second_order():
 
 @pytest.mark.parametrize("what", ["denoised", "noise", "score", "velocity"])
 @pytest.mark.parametrize("home", [VarianceExploding(0.01, 50.0), DDPM(), RectifiedFlow()], ids=repr)
-@pytest.mark.parametrize("process", [VarianceExploding(0.02, 30.0), VariancePreserving(), RectifiedFlow()], ids=repr)
+@pytest.mark.parametrize(
+    "process", [VarianceExploding(0.02, 30.0), VariancePreserving(), RectifiedFlow()], ids=repr
+)
 def test_predictions_of_any_home_serve_any_process(what, home, process):
     exact = mixture()
     prior = NetworkPrior(Predicts(exact, home, what), home, (2,), noise_range=(0.02, 30.0), prediction=what)
@@ -205,7 +212,10 @@ def test_predictions_of_any_home_serve_any_process(what, home, process):
     for level in (0.03, 0.4, 20.0):
         t = process.time_at(level)
         torch.testing.assert_close(
-            prior.with_diffusion(process).denoise(x, t), exact.with_diffusion(process).denoise(x, t), rtol=1e-6, atol=1e-6
+            prior.with_diffusion(process).denoise(x, t),
+            exact.with_diffusion(process).denoise(x, t),
+            rtol=1e-6,
+            atol=1e-6,
         )
 
 

@@ -3,7 +3,7 @@ import csv
 import pytest
 import torch
 
-from bayes_ir.models import training
+from bayes_ir.models import objectives
 from bayes_ir.models.priors import NetworkPrior
 from bayes_ir.models.training import OBJECTIVES, TrainingSettings, train
 
@@ -40,7 +40,11 @@ def test_killed_and_resumed_is_the_same_to_the_bit(tmp_path, images):
     assert torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)["step"] == 4
     seen = []
     resumed = train(
-        images, settings, tmp_path / "killed", checkpoint_every=2, on_step=lambda step, loss: seen.append(step)
+        images,
+        settings,
+        tmp_path / "killed",
+        checkpoint_every=2,
+        on_step=lambda step, loss: seen.append(step),
     )
     assert seen == [5, 6, 7, 8]
     assert torch.equal(weights(resumed), weights(whole))
@@ -79,7 +83,9 @@ def test_every_objective_learns(tmp_path, images, objective):
     per_pixel = denoiser.data_mean + a * denoiser.data_std**2 / (a**2 * denoiser.data_std**2 + b**2) * (
         noisy - a * denoiser.data_mean
     )
-    error, error_per_pixel = ((x - images).square().mean().sqrt() for x in (prior.denoise(noisy, t), per_pixel))
+    error, error_per_pixel = (
+        (x - images).square().mean().sqrt() for x in (prior.denoise(noisy, t), per_pixel)
+    )
     assert float(error) < 0.7 * float(error_per_pixel)
 
 
@@ -123,7 +129,7 @@ def test_another_runs_checkpoint_is_refused(tmp_path, images):
 
 
 def test_divergence_is_told_in_words(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(training.VEObjective, "weight", lambda self, a, b, std: a / 0)
+    monkeypatch.setattr(objectives.VEObjective, "weight", lambda self, a, b, std: a / 0)
     with pytest.raises(FloatingPointError, match=r"the loss became inf at step 1; lower learning_rate"):
         train(images, TrainingSettings(**TINY), tmp_path)
 

@@ -1,0 +1,101 @@
+import csv
+import shlex
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from bayes_ir import cli_train
+from bayes_ir.models import training
+from bayes_ir.models.priors import load_prior, read_card
+
+
+@pytest.fixture
+def app():
+    app = typer.Typer()
+    app.command("train")(cli_train.train)
+    return app
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    images = np.random.default_rng(0).random((12, 6, 8), dtype=np.float32)
+    np.savez(tmp_path / "images.npz", images)
+    return [
+        *("--data", str(tmp_path / "images.npz"), "--out", str(tmp_path / "run"), "--name", "tiny"),
+        *("--steps", "3", "--batch-size", "4", "--width", "8"),
+    ]
+
+
+def run(app, *arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.mark.parametrize(("objective", "high"), [("ve", 50.0), ("vp", 50.0), ("flow", 50.0)])
+def test_images_in_a_prior_out(app, arguments, tmp_path, objective, high):
+    result = run(app, *arguments, "--objective", objective)
+    assert result.exit_code == 0, result.output
+    prior = load_prior(tmp_path / "run" / "tiny.json")
+    assert prior.event_shape == (1, 6, 8)
+    assert prior.data_range == (0.0, 1.0)
+    assert prior.noise_range == pytest.approx((0.01, high), rel=1e-4)
+    assert prior.diffusion == training.OBJECTIVES[objective].diffusion
+    assert prior.sample((2,)).isfinite().all()
+    assert (tmp_path / "run" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "run" / "loss.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["3"]
+
+
+def test_the_card_holds_a_command_that_gives_the_same_weights(app, arguments, tmp_path):
+    run(app, *arguments, "--seed", "5", "--learning-rate", "0.002")
+    card = read_card(tmp_path / "run" / "tiny")
+    program, command, *again = shlex.split(card["training"]["command"])
+    assert (program, command) == ("bayes-ir", "train")
+    again[again.index("--out") + 1] = str(tmp_path / "again")
+    assert run(app, *again).exit_code == 0
+    first, second = (
+        load_prior(tmp_path / folder / "tiny.json").network.state_dict() for folder in ("run", "again")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_ctrl_c_says_where_to_go_on(app, arguments, tmp_path, monkeypatch):
+    def stop_at_once(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", stop_at_once)
+    result = run(app, *arguments)
+    assert result.exit_code == 130
+    assert "nothing is kept" in result.output
+    monkeypatch.undo()
+    run(app, *arguments)
+    monkeypatch.setattr(training, "train", stop_at_once)
+    result = run(app, *arguments)
+    assert result.exit_code == 130
+    assert "holds step 3 of 3; the same command goes on" in result.output
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--data", "nowhere.gz"], "does not exist"),
+        (["--objective", "edm"], "unknown objective 'edm'"),
+        (["--name", "a/b"], "plain name"),
+        (["--width", "12"], "multiple of 8"),
+    ],
+)
+def test_errors_are_one_sentence(app, arguments, extra, words):
+    result = run(app, *arguments, *extra)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert "Traceback" not in result.output
+
+
+def test_another_runs_folder_is_refused_unless_told(app, arguments):
+    run(app, *arguments)
+    refused = run(app, *arguments, "--seed", "1")
+    assert refused.exit_code == 2
+    assert "seed=0" in refused.output
+    assert run(app, *arguments, "--seed", "1", "--no-resume").exit_code == 0
