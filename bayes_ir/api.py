@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["default_kernel", "sample", "simulate"]
 
-_LARGEST_BLOCK = 64
+_BLOCK_SIZE = 64
 
 
 def simulate(
@@ -90,7 +90,7 @@ def sample(
         draws: draws per chain.
         chains: number of chains.
         seed: seed of the run.
-        block_size: draws that are made together and written together, by default at most 64.  The
+        block_size: draws that are made together and written together, by default 64.  The
             draws are a function of it, as of the seed; of the order of the blocks they are not.
         device: torch device, by default that of the prior.
         dtype: floating point type of the images, by default that of the prior.
@@ -112,7 +112,7 @@ def sample(
     draws = _natural("sample", "draws", draws, 1)
     chains = _natural("sample", "chains", chains, 1)
     seed = _natural("sample", "seed", seed, 0)
-    block_size = _natural("sample", "block_size", min(draws, _LARGEST_BLOCK) if block_size is None else block_size, 1)
+    block_size = _natural("sample", "block_size", _BLOCK_SIZE if block_size is None else block_size, 1)
     problem = read_problem(model, data, model_args, model_kwargs).to(_device(device), _dtype(dtype))
     kernel = _kernel(kernel, problem, progress)
     kernel.check(problem)

@@ -56,7 +56,6 @@ def run_problem(
         draws=draws,
         chains=chains,
         seed=seed,
-        block_size=min(draws, 64),
         device=device,
         store=out / "posterior.zarr",
         resume=resume,

@@ -81,7 +81,7 @@ def expectation_propagation(
     per_site: bool = False,
     tolerance: float = 1e-4,
     max_sweeps: int = 30,
-    damping: float = 0.0,
+    damping: float = 0.2,
 ) -> EPResult:
     """Run EP on a batch of draws; a draw that has converged is left alone.
 
@@ -93,7 +93,8 @@ def expectation_propagation(
         per_site: give every measurement its own site variance.
         tolerance: largest relative change of a draw's sites at which it counts as converged.
         max_sweeps: cap on the sweeps.
-        damping: share of the old sites kept in an update, in [0, 1).
+        damping: share of the old sites kept in an update, in [0, 1).  Without any, shared variances can
+            oscillate for strongly correlated rows of A.
     """
     marginals = _per_site_marginals if per_site else _shared_marginals
     batch, width = mean.shape

@@ -127,7 +127,7 @@ class PropagatedMarginal(MeasurementScore):
     per_site: bool = False
     tolerance: float = 1e-4
     max_sweeps: int = 30
-    damping: float = 0.0
+    damping: float = 0.2
 
     def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Sites | None) -> ScoreResult:
         result = expectation_propagation(

@@ -136,8 +136,13 @@ def read_problem(
             f"data names the site {unknown[0]!r}, but the model has only {sorted(sites)}; "
             "correct the name in `data` or in `pyro.sample`."
         )
+    if not any(s["is_observed"] for s in sites.values()):
+        raise ModelError(
+            f"nothing is observed: the latent sites are {sorted(sites)}; pass `data={{'y': y}}` or condition the "
+            "model with pyro.condition."
+        )
     site = _image_site(sites)
-    observed_site = _observed_site(sites, site)
+    observed_site = _observed_site(sites)
     channel = _channel(sites[observed_site], observed_site)
     operator = _operator(channel, reader.applied, sites[site]["value"], site, observed_site)
     prior = sites[site]["fn"]
@@ -189,14 +194,9 @@ def _image_site(sites: Mapping[str, Any]) -> str:
     return images[0]
 
 
-def _observed_site(sites: Mapping[str, Any], site: str) -> str:
+def _observed_site(sites: Mapping[str, Any]) -> str:
     observed = [name for name, s in sites.items() if s["is_observed"]]
     channels = [name for name in observed if isinstance(_unwrap(sites[name]["fn"]), Channel)]
-    if not observed:
-        raise ModelError(
-            f"nothing is observed besides the latent image {site!r}; pass `data={{'y': y}}` "
-            "or condition the model with pyro.condition."
-        )
     if len(observed) > 1:
         raise ModelError(
             f"the model has {len(observed)} observed sites, {observed}; kernels read one: "

@@ -65,8 +65,7 @@ class System:
                 f"noise_std differs between the {self.measurements} measurements, and a matrix of "
                 f"{self.measurements} x {n} is too large to decompose; use one noise_std for all of them."
             )
-        identity = torch.eye(n, dtype=torch.float64, device=self.y.device).reshape(n, *operator.event_shape)
-        return DenseOperator(operator(identity).reshape(n, -1).T / self.noise[:, None], dtype=torch.float64)
+        return DenseOperator(operator.to_matrix() / self.noise[:, None])
 
     def apply(self, x: Tensor) -> Tensor:
         """``D^-1 A x`` for images (B, *event_shape): (B, M), float64."""

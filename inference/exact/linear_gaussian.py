@@ -44,10 +44,8 @@ def exact_posterior(problem: Problem) -> tuple[GaussianMixture, Tensor]:
             "Use QCSSGMPlus(), which serves every prior and channel."
         )
     prior = problem.prior.components
-    n = problem.prior.event_shape.numel()
-    identity = torch.eye(n, dtype=torch.float64, device=problem.device).reshape(n, *problem.prior.event_shape)
     system = problem.system
-    a = system.apply(identity).T  # D^-1 A, (M, N)
+    a = problem.operator.to(dtype=torch.float64).to_matrix() / system.noise[:, None]  # D^-1 A, (M, N)
     innovation = system.y / system.noise - prior.means @ a.T  # (K, M)
     covariance = (prior.basis * prior.variances[:, None, :]) @ prior.basis.mT
     cross = covariance @ a.T  # (K, N, M)

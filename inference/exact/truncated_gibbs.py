@@ -1,18 +1,17 @@
 r"""Gibbs sampling of a Gaussian restricted to a box: the exact posterior of quantized measurements.
 
 Quantization tells of ``z = A x + n`` only its cell, ``lower <= z < upper``.  For Gaussian x, z is
-``N(m, S)`` truncated to the box.  With ``P = S^-1`` one coordinate given the others is
+``N(m, S)`` truncated to the box.  With ``S = G G^T``, ``G = E c^{1/2}`` from the eigendecomposition, and
+``z = m + G w`` the w are independent standard normals but for the box; one of them given the others is
 
-    z_i | z_-i ~ N(z_i - [P (z - m)]_i / P_ii, 1 / P_ii)   on [lower_i, upper_i),
+    w_j | w_-j ~ N(0, 1) on the interval that keeps lower <= m + G w < upper,
 
-and a sweep draws every coordinate in turn.  Because ``P(box)`` in terms of ``z - m`` sees m only through
-the bounds, its log-derivative with respect to ``m_i`` is an average over the other coordinates,
+and a sweep draws every coordinate in turn.  (In the coordinates of z themselves the chain moves by the conditional
+standard deviations, which are tiny when S is ill-conditioned.)  Because of
+``r = d log P(lower <= z < upper) / dm = S^-1 E[z - m] = E c^{-1/2} E[w]``, averaging the conditional means of w gives
+the slope that expectation propagation approximates.
 
-    r_i = d log P(lower <= z < upper) / d m_i = E[d log P(lower_i <= z_i < upper_i | z_-i) / d m_i],
-
-which the chain estimates without the noise of ``P E[z - m]``.
-
-Source: Geweke 1991; Albert and Chib 1993.
+Source: Geweke 1991; in transformed coordinates Rodriguez-Yam, Davis and Scharf 2004.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class GibbsResult(NamedTuple):
     """States of the chains after the last sweep, and the slope averaged over the kept sweeps."""
 
     z: Tensor  # (chains, M)
-    slope: Tensor  # (chains, M), mean over sweeps of the conditional slopes
+    slope: Tensor  # (chains, M), mean over sweeps of E c^{-1/2} E[w | others]
 
 
 def truncated_gaussian_gibbs(
@@ -61,22 +60,25 @@ def truncated_gaussian_gibbs(
     """
     if not (lower < upper).all():
         raise ValueError("truncated_gaussian_gibbs: every lower bound must lie below its upper bound.")
-    rng = torch.Generator(device="cpu").manual_seed(seed)
-    precision = torch.linalg.inv(covariance)
-    std = precision.diagonal().rsqrt()
+    rng = torch.Generator().manual_seed(seed)
+    variances, basis = torch.linalg.eigh(covariance)
+    g = basis * variances.sqrt()
     low, high = lower - mean, upper - mean
     n = _inside(low, high, covariance.diagonal().sqrt()).expand(chains, -1).clone()
-    slope = torch.zeros_like(n)
+    w = torch.linalg.solve(g, n.T).T
+    total = torch.zeros_like(w)
     for sweep in range(burn_in + sweeps):
         uniform = torch.rand(chains, len(mean), generator=rng, dtype=torch.float64)
-        for i in range(len(mean)):
-            centre = n[:, i] - (n @ precision[:, i]) / precision[i, i]
-            alpha, gamma = (low[i] - centre) / std[i], (high[i] - centre) / std[i]
-            draw, mean_i = _truncated_normal(alpha, gamma, uniform[:, i])
-            n[:, i] = centre + std[i] * draw
+        for j in range(len(mean)):
+            others = n - w[:, j : j + 1] * g[:, j]
+            first, second = (low - others) / g[:, j], (high - others) / g[:, j]
+            left, right = torch.minimum(first, second).amax(1), torch.maximum(first, second).amin(1)
+            w[:, j], conditional_mean = _truncated_normal(left, torch.maximum(left, right), uniform[:, j])
+            n = others + w[:, j : j + 1] * g[:, j]
             if sweep >= burn_in:
-                slope[:, i] += mean_i / std[i]
-    return GibbsResult(n + mean, slope / max(sweeps, 1))
+                total[:, j] += conditional_mean
+        n = w @ g.T  # the running sum forgets its rounding errors
+    return GibbsResult(n + mean, total / max(sweeps, 1) @ (basis / variances.sqrt()).T)
 
 
 def _inside(low: Tensor, high: Tensor, scale: Tensor) -> Tensor:
@@ -92,7 +94,14 @@ def _truncated_normal(alpha: Tensor, gamma: Tensor, uniform: Tensor) -> tuple[Te
     flip = alpha > 0
     left, right = torch.where(flip, -gamma, alpha), torch.where(flip, -alpha, gamma)
     p_left, p_right = torch.special.ndtr(left), torch.special.ndtr(right)
-    draw = torch.special.ndtri(p_left + uniform * (p_right - p_left)).clamp(left, right)
-    mean = ((-0.5 * left**2).exp() - (-0.5 * right**2).exp()) / (math.sqrt(2 * math.pi) * (p_right - p_left))
+    draw = torch.special.ndtri(p_left + uniform * (p_right - p_left))
+    # Beyond 30 standard deviations the probabilities underflow and -n dn exp(-n^2/2) is the density to 0.1 %.
+    tail = -(right**2 - 2 * torch.log1p(uniform * torch.expm1((right**2 - left**2) / 2))).sqrt()
+    draw = torch.where(right < -_TAIL, tail, draw).clamp(left, right)
+    mean = ((-0.5 * left**2).exp() - (-0.5 * right**2).exp()) / (_SQRT_2PI * (p_right - p_left))
+    mean = torch.where((right < -_TAIL) | ~mean.isfinite(), draw, mean)  # there the draw is its own mean
     sign = 1 - 2 * flip.to(draw.dtype)
     return sign * draw, sign * mean
+
+
+_TAIL, _SQRT_2PI = 30.0, math.sqrt(2 * math.pi)

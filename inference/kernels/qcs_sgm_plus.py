@@ -45,7 +45,7 @@ class QCSSGMPlus(GuidedKernel):
     per_site: bool = False
     tolerance: float = 1e-3
     max_sweeps: int = 20
-    damping: float = 0.0
+    damping: float = 0.2
 
     def __post_init__(self) -> None:
         if not self.tolerance > 0 or self.max_sweeps < 1 or not 0 <= self.damping < 1:

@@ -49,7 +49,8 @@ class NetworkPrior(DiffusionPrior):
         time: turns times of ``diffusion`` into what the network expects (only with ``prediction``).
         sample_steps: noise levels visited by :meth:`sample`, at ``2 sample_steps - 1`` network calls.
         churn: noise put back along the way, in units of Karras et al. 2022; 0 makes each draw a
-            deterministic function of its starting noise.
+            deterministic function of its starting noise.  The defaults gave the best digits of the
+            settings tried with the shipped prior; 18 steps without churn cost a third and are close.
 
     Raises:
         TypeError: when ``network`` is not a torch module.
@@ -72,8 +73,8 @@ class NetworkPrior(DiffusionPrior):
         std: float | Tensor | None = None,
         prediction: str | None = None,
         time: Callable[[Tensor], Tensor] | None = None,
-        sample_steps: int = 32,
-        churn: float = 0.0,
+        sample_steps: int = 48,
+        churn: float = 19.0,
     ) -> None:
         if not isinstance(network, nn.Module):
             raise TypeError(

@@ -123,7 +123,7 @@ REFUSALS = {
     ),
     "text as data": (_sample(data={"y": "plus"}), r"data\['y'\] is a str that is no array of numbers"),
     "unknown site": (_sample(data={"z": Y}), r"data names the site 'z', but the model has only \['x', 'y'\]"),
-    "nothing observed": (_sample(data={}), "nothing is observed besides the latent image 'x'"),
+    "nothing observed": (_sample(data={}), r"nothing is observed: the latent sites are \['x', 'y'\]"),
     "image observed": (_sample(data={"x": torch.zeros(4), "y": Y}), "the image site 'x' is itself observed"),
     "no prior site": (_sample(_no_prior), "the model has no image site"),
     "two prior sites": (_sample(_two_priors), r"the model has 2 image sites, \['x', 'w'\]"),
@@ -153,7 +153,7 @@ REFUSALS = {
     "negative seed": (_sample(seed=-1), "seed is -1; expected a whole number of at least 0"),
     "unknown device": (_sample(device="gpu"), "device 'gpu' cannot be used here"),
     "integer images": (_sample(dtype=torch.int64), "expected torch.float32 or torch.float64"),
-    "zero noise": (lambda: OneBit(Z, 0.0), "noise_std contains 0 .* expected finite standard deviations above 0"),
+    "zero noise": (lambda: OneBit(Z, 0.0), "noise_std contains 0 .* expected finite values above 0"),
     "negative noise": (lambda: Gaussian(Z, -0.1), "noise_std contains -0.1"),
     "thresholds not increasing": (
         lambda: Quantized(Z, 0.1, thresholds=torch.tensor([0.0, 1.0, 1.0])),

@@ -10,7 +10,15 @@ from scipy.stats import multivariate_normal
 from bayes_ir.inference.exact.truncated_gibbs import truncated_gaussian_gibbs
 from bayes_ir.inference.expectation_propagation import expectation_propagation, log_evidence
 from bayes_ir.inference.system import System
-from bayes_ir.models import DenseOperator, Gaussian, GaussianSensing, OneBit, Quantized, RowOrthogonalSensing
+from bayes_ir.models import (
+    CorrelatedSensing,
+    DenseOperator,
+    Gaussian,
+    GaussianSensing,
+    OneBit,
+    Quantized,
+    RowOrthogonalSensing,
+)
 
 NOISE = 0.1
 CONVERGED = {"tolerance": 1e-13, "max_sweeps": 2000}
@@ -79,7 +87,7 @@ def test_gaussian_channel_is_exact_in_one_sweep(per_site):
     y = operator(_normal(20)) + NOISE * _normal(30, seed=1)
     system = System(operator, Gaussian(y, NOISE), y)
     x = _normal(4, 20, seed=2)
-    _, kappa, result = _run(system, x, 2.0, per_site=per_site, tolerance=1e-10)
+    _, kappa, result = _run(system, x, 2.0, per_site=per_site, tolerance=1e-10, damping=0.0)
     exact = system.left_adjoint(system.y / system.noise - system.apply(x)) / (1 + kappa)
     torch.testing.assert_close(result.range_slope, exact, rtol=1e-9, atol=1e-9)
     assert result.sweeps.max() <= 2  # one to get there, one to see it
@@ -233,3 +241,18 @@ def test_against_gibbs_sampling(per_site, bound):
     monte_carlo = (gibbs.slope @ a).std(0).norm() / math.sqrt(400) / exact.norm()
     assert monte_carlo < 0.01
     assert error < bound
+
+
+def test_damping_stops_the_oscillation_of_shared_variances():
+    """One-bit data, correlated rows, large noise: undamped, the sites swing and the draw is lost."""
+    operator = CorrelatedSensing(40, (78,), 0.4, seed=0, as_published=True, dtype=torch.float64)
+    rng = _rng(1)
+    x_0 = torch.rand(78, generator=rng, dtype=torch.float64)
+    noise, moved = (torch.randn(n, generator=rng, dtype=torch.float64) for n in (40, 78))
+    z = operator(x_0)
+    system = System(operator, OneBit(z, NOISE), torch.where(z + NOISE * noise >= 0, 1.0, -1.0).double())
+    settings = {"tolerance": 1e-8, "max_sweeps": 200}
+    _, _, undamped = _run(system, (x_0 + 3 * moved)[None], 3.0, damping=0.0, **settings)
+    _, _, damped = _run(system, (x_0 + 3 * moved)[None], 3.0, damping=0.2, **settings)
+    assert undamped.residual > 0.1 and undamped.sweeps == 200
+    assert damped.residual <= 1e-8
