@@ -35,7 +35,8 @@ def sliced_wasserstein(
     Raises:
         ValueError: when the sets have draws of different shape, are empty, or are not finite.
     """
-    x, y = (np.asarray(draws, dtype=float).reshape(len(draws), -1) for draws in (first, second))
+    x, y = (np.asarray(draws, dtype=float) for draws in (first, second))
+    x, y = x.reshape(len(x), -1), y.reshape(len(y), -1)
     if x.shape[1:] != y.shape[1:] or not len(x) or not len(y):
         raise ValueError(
             f"sliced_wasserstein: got draws of shapes {np.shape(first)} and {np.shape(second)}; "

@@ -187,13 +187,17 @@ class ZarrSink:
             # This also drops the index of a finished store, which knows the old sizes.
             root.attrs.update(self._settings)
             if self.layout.draws > old["draws"] and old["draws"] % self.layout.block_size:
-                blocks[:, old["draws"] // self.layout.block_size] = 0
+                blocks[:, old["draws"] // self.layout.block_size] = 0  # type: ignore[index]
         self._fit(root)
 
     def _fit(self, root: zarr.Group) -> None:
         """Gives everything the sizes of the layout; what has them stays, so that it can be done again."""
         layout = self.layout
-        record = {"format": FORMAT, "layout": json_attributes(asdict(layout)), "settings": self._settings}
+        record: dict[str, Any] = {
+            "format": FORMAT,
+            "layout": json_attributes(asdict(layout)),
+            "settings": self._settings,
+        }
         blocks = root.require_group("blocks")
         if blocks.attrs.asdict() != record:
             blocks.attrs.update(record)

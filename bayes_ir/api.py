@@ -61,7 +61,8 @@ def simulate(
         torch.manual_seed(_natural("simulate", "seed", seed, 0))
         trace = pyro.poutine.trace(model).get_trace(*model_args, **(model_kwargs or {}))
     names = [*trace.stochastic_nodes, *trace.observation_nodes]
-    return {name: trace.nodes[name]["value"].detach() for name in names}
+    values: dict[str, Any] = {name: trace.nodes[name]["value"] for name in names}
+    return {name: value.detach() for name, value in values.items()}
 
 
 def sample(
@@ -116,7 +117,12 @@ def sample(
     problem = read_problem(model, data, model_args, model_kwargs).to(_device(device), _dtype(dtype))
     kernel = _kernel(kernel, problem, progress)
     kernel.check(problem)
-    settings = _settings(problem, kernel) | {"seed": seed, "draws": draws, "chains": chains, "block_size": block_size}
+    settings = _settings(problem, kernel) | {
+        "seed": seed,
+        "draws": draws,
+        "chains": chains,
+        "block_size": block_size,
+    }
     sink = _sink(problem, settings, store, resume)
     left = [(c, i) for c, i, _, _ in block_plan(draws, chains, block_size) if not sink.done(c, i)]
     started = time.perf_counter()
@@ -132,7 +138,9 @@ def sample(
             on_step=on_step,
         ):
             sink.write(block)
-    return sink.finish({"sampling_time": time.perf_counter() - started, "device": str(problem.device)} | _versions())
+    return sink.finish(
+        {"sampling_time": time.perf_counter() - started, "device": str(problem.device)} | _versions()
+    )
 
 
 def default_kernel(problem: Problem) -> Kernel:
@@ -154,9 +162,13 @@ def _kernel(kernel: Any, problem: Problem, progress: bool) -> Kernel:
 
             say(f"kernel: {kernel!r}, the default for {type(problem.channel).__name__}")
     if isinstance(kernel, type) and issubclass(kernel, Kernel):
-        raise TypeError(f"sample: kernel is the class {kernel.__name__}; pass an instance, {kernel.__name__}().")
+        raise TypeError(
+            f"sample: kernel is the class {kernel.__name__}; pass an instance, {kernel.__name__}()."
+        )
     if not isinstance(kernel, Kernel):
-        raise TypeError(f"sample: kernel is a {type(kernel).__name__}; expected a kernel such as QCSSGMPlus().")
+        raise TypeError(
+            f"sample: kernel is a {type(kernel).__name__}; expected a kernel such as QCSSGMPlus()."
+        )
     return kernel
 
 
@@ -224,13 +236,17 @@ def _settings(problem: Problem, kernel: Kernel) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     packages = ("bayes-ir", "torch", "pyro-ppl", "arviz-base", "xarray")
-    return {f"{name}_version": version(name) for name in packages} | {"python_version": platform.python_version()}
+    return {f"{name}_version": version(name) for name in packages} | {
+        "python_version": platform.python_version()
+    }
 
 
 @torch.no_grad()
 def _fingerprint(problem: Problem) -> str:
     """What prior, operator, channel and y make of a fixed image, so that a store knows its own problem."""
-    ramp = torch.linspace(-1, 1, problem.prior.event_shape.numel(), dtype=problem.dtype, device=problem.device)
+    ramp = torch.linspace(
+        -1, 1, problem.prior.event_shape.numel(), dtype=problem.dtype, device=problem.device
+    )
     ramp = ramp.reshape(problem.prior.event_shape)
     diffusion = problem.prior.diffusion
     denoised = problem.prior.denoise(ramp[None], 0.5 * (diffusion.t_min + diffusion.t_max))

@@ -48,7 +48,9 @@ def _errors_in_words() -> Iterator[None]:
 def run(
     problem: Annotated[str, typer.Argument(help="Name of a shipped problem; see `bayes-ir list`.")],
     out: Annotated[Path, typer.Option(help="Folder for the posterior, the tables and the figures.")],
-    kernel: Annotated[str | None, typer.Option(help="Kernel; by default the one that suits the problem.")] = None,
+    kernel: Annotated[
+        str | None, typer.Option(help="Kernel; by default the one that suits the problem.")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Setting of the kernel, NAME=VALUE; may be repeated.")
     ] = None,

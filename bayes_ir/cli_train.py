@@ -144,7 +144,8 @@ def save_results(
 
     diffusion = OBJECTIVES[settings.objective].diffusion
     # The network's noise embedding ends where it was built to end, whatever the process visits.
-    built = [math.exp(end) for end in denoiser.network.log_noise_range]
+    ends: tuple[float, float] = denoiser.network.log_noise_range  # type: ignore[assignment]
+    built = [math.exp(end) for end in ends]
     trained = [float(diffusion.ratio(t)) for t in (diffusion.t_min, diffusion.t_max)]
     low, high = max(built[0], trained[0]), min(built[1], trained[1])
     prior = NetworkPrior(

@@ -61,9 +61,14 @@ class InverseProblem:
 @cache
 def test_digits() -> tuple[Tensor, Tensor]:
     """The shipped digits, two of each class from the MNIST test set: (20, 1, 28, 28) in [0, 1], and their labels."""
-    with files("bayes_ir").joinpath("data/mnist_test_digits.npz").open("rb") as file, np.load(file) as archive:
+    with (
+        files("bayes_ir").joinpath("data/mnist_test_digits.npz").open("rb") as file,
+        np.load(file) as archive,
+    ):
         images, labels = archive["images"], archive["labels"]
-    return torch.from_numpy(images.astype(np.float32) / 255)[:, None], torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(images.astype(np.float32) / 255)[:, None], torch.from_numpy(
+        labels.astype(np.int64)
+    )
 
 
 def _linear_model(
@@ -114,7 +119,9 @@ def linear_digit(image: int = 7, seed: int = 0) -> InverseProblem:
     operator = GaussianSensing(200, (1, 28, 28), seed=seed)
     kernel = AnnealedLangevin(levels=300, steps_per_level=1)
     truth = test_digits()[0][image]
-    return _observed("linear-digit", load_prior("mnist"), operator, lambda z: Gaussian(z, 0.1), truth, seed, kernel)
+    return _observed(
+        "linear-digit", load_prior("mnist"), operator, lambda z: Gaussian(z, 0.1), truth, seed, kernel
+    )
 
 
 def exact_gaussian(image: int = 0, seed: int = 0) -> InverseProblem:
@@ -123,7 +130,9 @@ def exact_gaussian(image: int = 0, seed: int = 0) -> InverseProblem:
     row, column = torch.meshgrid(*(torch.arange(side, dtype=torch.float64),) * 2, indexing="ij")
     points = torch.stack([row.flatten(), column.flatten()], dim=1)
     covariance = torch.exp(-torch.cdist(points, points) / 3)
-    prior = GaussianPrior(torch.zeros(side * side, dtype=torch.float64), covariance, event_shape=(1, side, side))
+    prior = GaussianPrior(
+        torch.zeros(side * side, dtype=torch.float64), covariance, event_shape=(1, side, side)
+    )
     operator = GaussianSensing(60, prior.event_shape, seed=seed, dtype=torch.float64)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(image)
@@ -156,7 +165,7 @@ def build_problem(name: str, image: int | None = None, seed: int = 0) -> Inverse
     build = look_up("problem", name, PROBLEMS)
     settings: dict[str, Any] = {"seed": seed} if image is None else {"seed": seed, "image": image}
     if image is not None and (image < 0 or ("digit" in name and image >= len(test_digits()[0]))):
-        raise ValueError(f"problem {name}: image {image} does not exist; the shipped digits are numbered 0 to 19.")
+        raise ValueError(
+            f"problem {name}: image {image} does not exist; the shipped digits are numbered 0 to 19."
+        )
     return build(**settings)
-
-

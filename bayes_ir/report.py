@@ -113,13 +113,15 @@ def compare_with_exact(problem: InverseProblem, posterior: xarray.DataTree, seed
     from bayes_ir.analysis import sliced_wasserstein
 
     def draws_of(tree: xarray.DataTree) -> np.ndarray:
-        x = tree["posterior"]["x"].values
+        x = np.asarray(tree["posterior"]["x"])
         return x.reshape(-1, *x.shape[2:])
 
     count = posterior["posterior"].sizes["draw"], posterior["posterior"].sizes["chain"]
     exact, again = (
         draws_of(
-            sample(problem.model, Exact(), problem.data, draws=count[0], chains=count[1], seed=s, progress=False)
+            sample(
+                problem.model, Exact(), problem.data, draws=count[0], chains=count[1], seed=s, progress=False
+            )
         )
         for s in (seed + 1_000_001, seed + 1_000_002)
     )

@@ -28,7 +28,7 @@ from bayes_ir.models import (
 )
 
 M, N, NOISE, RHO, CONDITION = 40, 78, 0.1, 0.4, 1000.0
-CHAINS, SWEEPS, BURN_IN = 400, 150, 300
+CHAINS, SWEEPS, BURN_IN = 300, 150, 300
 F64 = torch.float64
 
 
@@ -71,7 +71,8 @@ def measure(operator: LinearOperator, bits: int, beta: float, seed: int) -> dict
 
     mean, kappa = system.apply(x_t[None]), beta**2 * system.singular_values**2
     per_site, shared = (
-        expectation_propagation(system, mean, kappa, per_site=p, tolerance=1e-8, max_sweeps=2000) for p in (True, False)
+        expectation_propagation(system, mean, kappa, per_site=p, tolerance=1e-8, max_sweeps=2000)
+        for p in (True, False)
     )
     diagonal = system.left_adjoint(system.tilt(mean, beta**2 * system.row_energy).slope)
     return {
@@ -85,14 +86,18 @@ def measure(operator: LinearOperator, bits: int, beta: float, seed: int) -> dict
 
 
 def main() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # small tensors: more threads only wait for each other
     rows = []
     for name, operator in operators(seed=0).items():
         for bits in (1, 3):
             for beta in (3.0, 0.5, 0.1):
                 figures = measure(operator, bits, beta, seed=1)
                 rows.append({"matrix": name, "bits": bits, "beta": beta, **figures})
-                print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()))
+                print(
+                    "  ".join(
+                        f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()
+                    )
+                )
     write_results("ep_accuracy", rows)
 
 

@@ -60,7 +60,10 @@ def main() -> None:
             means, errors = values.mean(0), values.std(0, ddof=1) / len(values) ** 0.5
             row = {"matrix": matrix, "kernel": repr(kernel), "digits": given.digits, "draws": given.draws}
             for k, metric in enumerate(("psnr", "cosine", "coverage of 90 %")):
-                row |= {metric: round(float(means[k]), 4), f"{metric}, standard error": round(float(errors[k]), 4)}
+                row |= {
+                    metric: round(float(means[k]), 4),
+                    f"{metric}, standard error": round(float(errors[k]), 4),
+                }
             rows.append(row)
             print(matrix, kernel_name, row, flush=True)
     write_results("restoration", rows)

@@ -21,10 +21,26 @@ from _results import write_results
 
 from bayes_ir import simulate
 from bayes_ir.analysis import sliced_wasserstein
-from bayes_ir.inference import DMPS, QCSSGM, AnnealedLangevin, Exact, Kernel, Problem, QCSSGMPlus, read_problem
+from bayes_ir.inference import (
+    DMPS,
+    QCSSGM,
+    AnnealedLangevin,
+    Exact,
+    Kernel,
+    Problem,
+    QCSSGMPlus,
+    read_problem,
+)
 from bayes_ir.inference.exact.truncated_gibbs import truncated_gaussian_gibbs
 from bayes_ir.inference.run import draw_block
-from bayes_ir.models import DenseOperator, Gaussian, GaussianMixturePrior, GaussianPrior, OneBit, RectifiedFlow
+from bayes_ir.models import (
+    DenseOperator,
+    Gaussian,
+    GaussianMixturePrior,
+    GaussianPrior,
+    OneBit,
+    RectifiedFlow,
+)
 from bayes_ir.models.priors.base import DiffusionPrior
 
 F64 = torch.float64
@@ -120,7 +136,11 @@ def main() -> None:
             exact = truth(p, 2 * DRAWS)
             for kernel in kernels:
                 rows.append({"problem": name, **measure(p, kernel, exact)})
-                print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()))
+                print(
+                    "  ".join(
+                        f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()
+                    )
+                )
     if only is None:
         write_results("sampler_accuracy", rows)
 

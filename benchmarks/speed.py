@@ -54,9 +54,11 @@ def main() -> None:
     figures = {
         "draws": DRAWS,
         "EP per step / network call, median": statistics.median(measurement[kept]) / call,
-        "EP per step / network call, mean": statistics.mean(measurement[kept]) / statistics.mean(network[kept]),
+        "EP per step / network call, mean": statistics.mean(measurement[kept])
+        / statistics.mean(network[kept]),
         "step / network call, median": statistics.median(whole[kept]) / call,
-        "beyond the network per draw and NFE / network call per draw": statistics.median(whole[kept]) / call - 1,
+        "beyond the network per draw and NFE / network call per draw": statistics.median(whole[kept]) / call
+        - 1,
         "EP sweeps per step, mean": statistics.mean(sweeps[kept]),
         "peak memory of the process, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

@@ -140,7 +140,9 @@ def log_evidence(factors: Factors, mean: Tensor, kappa: Tensor, sites: Sites) ->
     inflation = 1 + variance * tau
     correction = inflation.log() - (2 * offset * h + variance * h**2 - offset**2 * tau) / inflation
     if per_site:
-        log_det = 2 * torch.linalg.cholesky(_capacitance(factors, tau, kappa)).diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_det = 2 * torch.linalg.cholesky(_capacitance(factors, tau, kappa)).diagonal(
+            dim1=-2, dim2=-1
+        ).log().sum(-1)
     else:
         log_det = torch.log1p(tau * kappa).sum(-1)
     return log_z.sum(-1) + 0.5 * ((h * marginals.mean).sum(-1) - log_det + correction.sum(-1))

@@ -128,8 +128,12 @@ def read_problem(
     values = {name: _as_tensor(name, value) for name, value in (data or {}).items()}
     reader = _Reader()
     with reader:
-        trace = pyro.poutine.trace(pyro.condition(model, data=values)).get_trace(*model_args, **(model_kwargs or {}))
-    sites = {n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not _is_subsample(s)}
+        trace = pyro.poutine.trace(pyro.condition(model, data=values)).get_trace(
+            *model_args, **(model_kwargs or {})
+        )
+    sites: dict[str, Any] = {
+        n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not _is_subsample(s)
+    }
     unknown = sorted(set(values) - set(sites))
     if unknown:
         raise ModelError(
@@ -145,7 +149,7 @@ def read_problem(
     observed_site = _observed_site(sites)
     channel = _channel(sites[observed_site], observed_site)
     operator = _operator(channel, reader.applied, sites[site]["value"], site, observed_site)
-    prior = sites[site]["fn"]
+    prior: DiffusionPrior = sites[site]["fn"]
     y = _measurements(sites[observed_site]["value"], operator, channel, prior, observed_site)
     operator = operator.to(device=prior.device, dtype=prior.dtype)
     y = y.to(prior.device, prior.dtype)
@@ -283,7 +287,10 @@ def _check_units(
         return
     low, high = prior.data_range
     largest = max(abs(low), abs(high)) * prior.event_shape.numel() ** 0.5
-    bound = operator.svd.gram_diagonal().double().sqrt() * largest + 10 * torch.as_tensor(channel.noise_std).double()
+    bound = (
+        operator.svd.gram_diagonal().double().sqrt() * largest
+        + 10 * torch.as_tensor(channel.noise_std).double()
+    )
     excess = (y.abs() - bound.to(y.device)).amax()
     if excess > 0:
         raise ModelError(

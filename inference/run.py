@@ -114,7 +114,8 @@ def _log_likelihoods(problem: Problem, x: Tensor, diverging: Tensor, rng: Rng) -
     channel = problem.channel_at(torch.where(rows, problem.prior.mean, x))
     replicated = _replicate(channel, rng)
     rows = diverging.reshape(-1, *(1,) * problem.y.ndim)
-    return tuple(channel.log_prob(y).masked_fill(rows, torch.nan) for y in (problem.y, replicated))
+    data, again = (channel.log_prob(y).masked_fill(rows, torch.nan) for y in (problem.y, replicated))
+    return data, again
 
 
 def _replicate(channel: Channel, rng: Rng) -> Tensor:

@@ -46,7 +46,9 @@ class System:
         self.y = y.to(torch.float64).reshape(-1)
         self._channel = channel.with_location(y.to(torch.float64))
         self.noise = (
-            torch.as_tensor(channel.noise_std, dtype=torch.float64, device=y.device).expand(y.shape).reshape(-1)
+            torch.as_tensor(channel.noise_std, dtype=torch.float64, device=y.device)
+            .expand(y.shape)
+            .reshape(-1)
         )
         if bool((self.noise == self.noise[0]).all()):
             self._svd = operator.to(dtype=torch.float64).svd

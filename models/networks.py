@@ -19,6 +19,11 @@ from torch.nn import functional
 __all__ = ["Denoiser", "UNet"]
 
 
+def _start_at_zero(layer: nn.Conv2d) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class _ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
@@ -27,8 +32,7 @@ class _ResidualBlock(nn.Module):
         self.modulation = nn.Linear(embedding, 2 * outputs)
         self.norm_2 = nn.GroupNorm(8, outputs)
         self.conv_2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        nn.init.zeros_(self.conv_2.weight)
-        nn.init.zeros_(self.conv_2.bias)
+        _start_at_zero(self.conv_2)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -45,8 +49,7 @@ class _Attention(nn.Module):
         self.norm = nn.GroupNorm(8, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _start_at_zero(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, rows, columns = x.shape
@@ -68,6 +71,8 @@ class UNet(nn.Module):
 
     Images must have an even number of rows and columns; (batch, C, H, W) in and out.
     """
+
+    frequencies: Tensor
 
     def __init__(
         self,
@@ -99,11 +104,9 @@ class UNet(nn.Module):
         self.ascent = nn.ModuleList(
             _ResidualBlock(2 * width if i == 0 else width, width, embedding) for i in range(depth + 1)
         )
-        self.leave = nn.Sequential(
-            nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, 4 * channels, 3, padding=1)
-        )
-        nn.init.zeros_(self.leave[-1].weight)
-        nn.init.zeros_(self.leave[-1].bias)
+        last = nn.Conv2d(width, 4 * channels, 3, padding=1)
+        _start_at_zero(last)
+        self.leave = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), last)
 
     def forward(self, x: Tensor, log_noise: Tensor) -> Tensor:
         """Evaluate ``F(x, log_noise)`` for x (batch, C, H, W) and log_noise (batch,)."""

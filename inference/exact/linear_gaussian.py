@@ -54,7 +54,9 @@ def exact_posterior(problem: Problem) -> tuple[GaussianMixture, Tensor]:
     means = prior.means + (gain @ innovation[..., None])[..., 0]
     variances, basis = torch.linalg.eigh(covariance - gain @ cross.mT)
     white = torch.linalg.solve_triangular(lower, innovation[..., None], upper=False)[..., 0]
-    log_normal = -0.5 * (white**2 + math.log(2 * math.pi)).sum(-1) - lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    log_normal = -0.5 * (white**2 + math.log(2 * math.pi)).sum(-1) - lower.diagonal(
+        dim1=-2, dim2=-1
+    ).log().sum(-1)
     log_joint = prior.log_weights + log_normal - system.noise.log().sum()
     posterior = GaussianMixture(
         log_joint, means, basis, variances.clamp(min=0), problem.prior.event_shape, problem.dtype
@@ -69,7 +71,7 @@ class _Drawn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exact(Kernel):
+class Exact(Kernel[_Drawn]):
     """Independent draws from the exact posterior: the oracle the other kernels are measured against.
 
     Serves Gaussian and Gaussian-mixture priors under linear Gaussian measurements.

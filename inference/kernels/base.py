@@ -13,7 +13,8 @@ draw: what the user may want to see afterwards in ``sample_stats``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -39,12 +40,16 @@ class State(Protocol):
         ...
 
 
-class Kernel(ABC):
+S = TypeVar("S", bound=State)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel(ABC, Generic[S]):
     """A way of drawing images from ``p(x | y)``, one batch of independent draws at a time."""
 
     citation: ClassVar[str]
 
-    def check(self, problem: Problem) -> None:  # noqa: B027 - a kernel that serves everything refuses nothing
+    def check(self, problem: Problem) -> None:
         """Refuse, before the first step and in words, a problem this kernel cannot serve.
 
         Raises:
@@ -56,9 +61,9 @@ class Kernel(ABC):
         """Number of calls of :meth:`step` a block takes."""
 
     @abstractmethod
-    def init(self, problem: Problem, rng: Rng) -> State:
+    def init(self, problem: Problem, rng: Rng) -> S:
         """The starting state of ``rng.draws`` draws."""
 
     @abstractmethod
-    def step(self, problem: Problem, state: State, rng: Rng) -> tuple[State, Info]:
+    def step(self, problem: Problem, state: S, rng: Rng) -> tuple[S, Info]:
         """One step of all draws."""

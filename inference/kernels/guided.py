@@ -45,7 +45,7 @@ class GuidedState:
         return self.k == len(self.schedule) - 1
 
 
-class GuidedKernel(Kernel):
+class GuidedKernel(Kernel[GuidedState]):
     """Kernel made of a denoising posterior, a measurement rule, a sampler and a forward process.
 
     Attributes:

@@ -57,7 +57,8 @@ class Langevin(Sampler):
         if self.levels < 2 or self.steps_per_level < 1 or not 0 < self.step_size < 2:
             raise ValueError(
                 "Langevin: expected levels >= 2, steps_per_level >= 1 and 0 < step_size < 2 (2 is the limit of "
-                f"stability), got levels={self.levels}, steps_per_level={self.steps_per_level}, step_size={self.step_size}."
+                f"stability), got levels={self.levels}, steps_per_level={self.steps_per_level}, "
+                f"step_size={self.step_size}."
             )
 
     def times(self, prior: DiffusionPrior) -> Tensor:

@@ -39,7 +39,9 @@ class DDIM(Sampler):
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not 0 <= self.eta <= 1:
-            raise ValueError(f"DDIM: expected steps >= 1 and 0 <= eta <= 1, got steps={self.steps}, eta={self.eta}.")
+            raise ValueError(
+                f"DDIM: expected steps >= 1 and 0 <= eta <= 1, got steps={self.steps}, eta={self.eta}."
+            )
 
     def times(self, prior: DiffusionPrior) -> Tensor:
         return uniform_grid(prior.diffusion, self.steps, noise_range=prior.noise_range)

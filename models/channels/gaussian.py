@@ -51,7 +51,7 @@ class Gaussian(Channel):
         """``Var[y | z] = s^2``."""
         return self.noise_std.square().expand(self.batch_shape)
 
-    def sample(self, sample_shape: Iterable[int] = ()) -> Tensor:  # noqa: D102
+    def sample(self, sample_shape: Iterable[int] = ()) -> Tensor:
         with torch.no_grad():
             return self._noisy(sample_shape)
 
@@ -59,13 +59,13 @@ class Gaussian(Channel):
         """As ``sample``, differentiable in ``z`` and ``noise_std``."""
         return self._noisy(sample_shape)
 
-    def log_prob(self, y: Tensor) -> Tensor:  # noqa: D102
+    def log_prob(self, y: Tensor) -> Tensor:
         y = self._measured_here(y)
         z, s = self.location.double(), self.noise_std.double()
         return (-0.5 * ((y - z) / s).square() - torch.log(s) - 0.5 * _LOG_2PI).to(self.location)
 
     @torch.no_grad()
-    def tilt(self, y: Tensor, mean: Tensor, variance: Tensor | float) -> TiltedNormaliser:  # noqa: D102
+    def tilt(self, y: Tensor, mean: Tensor, variance: Tensor | float) -> TiltedNormaliser:
         residual = y.double() - mean.double()
         total = self._total_variance(mean, variance)
         slope = residual / total

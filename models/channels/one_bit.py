@@ -80,7 +80,7 @@ class OneBit(Channel):
         log_product = torch.special.log_ndtr(u) + torch.special.log_ndtr(-u)
         return (4 * torch.exp(log_product)).to(self.location).expand(self.batch_shape)
 
-    def sample(self, sample_shape: Iterable[int] = ()) -> Tensor:  # noqa: D102
+    def sample(self, sample_shape: Iterable[int] = ()) -> Tensor:
         with torch.no_grad():
             above = self._noisy(sample_shape) >= self.threshold
             return 2 * above.to(self.location) - 1
@@ -89,12 +89,12 @@ class OneBit(Channel):
         """The two values -1 and +1 along a new first dimension."""
         return self._enumerated(torch.tensor([-1.0, 1.0]).to(self.location), expand)
 
-    def log_prob(self, y: Tensor) -> Tensor:  # noqa: D102
+    def log_prob(self, y: Tensor) -> Tensor:
         y = self._measured_here(y)
         return torch.special.log_ndtr(y * self._margin()).to(self.location)
 
     @torch.no_grad()
-    def tilt(self, y: Tensor, mean: Tensor, variance: Tensor | float) -> TiltedNormaliser:  # noqa: D102
+    def tilt(self, y: Tensor, mean: Tensor, variance: Tensor | float) -> TiltedNormaliser:
         # y / S is the signed derivative of u in m
         signed = y.double() * self._total_variance(mean, variance).rsqrt()
         log_z, h, q = half_line(signed * (mean.double() - self.threshold.double()))

@@ -127,7 +127,7 @@ class Quantized(Channel):
         lower, upper = self._bounds(self._measured(y, "cells"))
         return lower.to(self.thresholds.dtype), upper.to(self.thresholds.dtype)
 
-    def sample(self, sample_shape: Iterable[int] = ()) -> Tensor:  # noqa: D102
+    def sample(self, sample_shape: Iterable[int] = ()) -> Tensor:
         with torch.no_grad():
             return self.quantise(self._noisy(sample_shape))
 
@@ -135,12 +135,12 @@ class Quantized(Channel):
         """The code book along a new first dimension."""
         return self._enumerated(self.codes, expand)
 
-    def log_prob(self, y: Tensor) -> Tensor:  # noqa: D102
+    def log_prob(self, y: Tensor) -> Tensor:
         lower, upper = self._bounds(self._measured_here(y))
         return log_box(self.location.double(), self.noise_std.double(), lower, upper).to(self.location)
 
     @torch.no_grad()
-    def tilt(self, y: Tensor, mean: Tensor, variance: Tensor | float) -> TiltedNormaliser:  # noqa: D102
+    def tilt(self, y: Tensor, mean: Tensor, variance: Tensor | float) -> TiltedNormaliser:
         lower, upper = self._bounds(y.double())
         m, per_std = mean.double(), self._total_variance(mean, variance).rsqrt()
         cell = box((lower - m) * per_std, (upper - m) * per_std)

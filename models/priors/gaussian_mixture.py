@@ -136,8 +136,12 @@ class GaussianMixturePrior(DiffusionPrior):
         other = copy.copy(self)
         other._dtype = dtype or self._dtype
         c = self.components
-        parameters = (p.to(device) for p in (c.log_weights, c.means, c.basis, c.variances))
-        other.components = GaussianMixture(*parameters, self.event_shape, other._dtype)
+        log_weights, means, basis, variances = (
+            p.to(device) for p in (c.log_weights, c.means, c.basis, c.variances)
+        )
+        other.components = GaussianMixture(
+            log_weights, means, basis, variances, self.event_shape, other._dtype
+        )
         return other
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:

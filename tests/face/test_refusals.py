@@ -118,7 +118,10 @@ REFUSALS = {
         "expected only -1 and 1; for bits 0 and 1 pass 2 \\* y - 1",
     ),
     "y outside the code book": (
-        _sample(_model(channel=lambda z: Quantized(z, 0.1, bits=2, step=1.0)), {"y": torch.tensor([0.5, 0.7, 0.5])}),
+        _sample(
+            _model(channel=lambda z: Quantized(z, 0.1, bits=2, step=1.0)),
+            {"y": torch.tensor([0.5, 0.7, 0.5])},
+        ),
         "y contains 0.7",
     ),
     "text as data": (_sample(data={"y": "plus"}), r"data\['y'\] is a str that is no array of numbers"),
@@ -134,11 +137,18 @@ REFUSALS = {
     "arithmetic before A": (_sample(_shifted), "was applied to something computed from 'x'"),
     "masked measurements": (_sample(_masked), "sits under poutine.mask"),
     "nonlinear map given to DMPS": (
-        _sample(_model(operator=_Square((4,), (4,)), channel=lambda z: Gaussian(z, 0.1)), {"y": torch.ones(4)}, DMPS()),
+        _sample(
+            _model(operator=_Square((4,), (4,)), channel=lambda z: Gaussian(z, 0.1)),
+            {"y": torch.ones(4)},
+            DMPS(),
+        ),
         "is not linear, and the kernels here need a linear operator",
     ),
     "8-bit image": (
-        _sample(_model(UNIT, Mask(torch.tensor([True] * 4)), lambda z: Gaussian(z, 0.1)), {"y": torch.full((4,), 200.0)}),
+        _sample(
+            _model(UNIT, Mask(torch.tensor([True] * 4)), lambda z: Gaussian(z, 0.1)),
+            {"y": torch.full((4,), 200.0)},
+        ),
         "rescale the measurements, for 8-bit data by 1/255",
     ),
     "1-bit data for AnnealedLangevin": (
@@ -165,8 +175,14 @@ REFUSALS = {
     "image of the wrong type": (lambda: A(torch.zeros(4, dtype=torch.float64)), r"\.to\(dtype="),
     "no measurements": (lambda: GaussianSensing(0, (4,), seed=0), "measurements"),
     "condition number below 1": (lambda: IllConditionedSensing(2, (4,), 0.5, seed=0), "condition_number"),
-    "indefinite covariance": (lambda: GaussianPrior(torch.zeros(2), torch.diag(torch.tensor([1.0, -1.0]))), "semi-definite"),
-    "covariance of the wrong size": (lambda: GaussianPrior(torch.zeros(2), torch.eye(3)), r"covariances \(1, 3, 3\)"),
+    "indefinite covariance": (
+        lambda: GaussianPrior(torch.zeros(2), torch.diag(torch.tensor([1.0, -1.0]))),
+        "semi-definite",
+    ),
+    "covariance of the wrong size": (
+        lambda: GaussianPrior(torch.zeros(2), torch.eye(3)),
+        r"covariances \(1, 3, 3\)",
+    ),
     "noise range upside down": (lambda: VarianceExploding(2.0, 1.0), "0 < noise_min < noise_max"),
     "unknown prior": (lambda: load_prior("minst"), "mnist"),
     "missing weights": (lambda: load_prior("no/such/card.json"), "no/such/card.json"),
@@ -208,7 +224,10 @@ def _run(*words):
 
 
 COMMANDS = {
-    "unknown problem": (("run", "one-bit-digits"), "unknown problem 'one-bit-digits'. Did you mean 'one-bit-digit'?"),
+    "unknown problem": (
+        ("run", "one-bit-digits"),
+        "unknown problem 'one-bit-digits'. Did you mean 'one-bit-digit'?",
+    ),
     "unknown kernel": (
         ("run", "exact-gaussian", "--kernel", "QCSGM"),
         "unknown kernel 'QCSGM'. Did you mean 'QCSSGM'?",

@@ -96,7 +96,9 @@ def test_gaussian_channel_is_exact_in_one_sweep(per_site):
 def test_boxes_that_hold_everything_say_nothing():
     operator = GaussianSensing(10, (12,), seed=0, dtype=torch.float64)
     z = torch.zeros(10, dtype=torch.float64)
-    system = System(operator, Quantized(z, NOISE, thresholds=torch.tensor([-1e6, 1e6], dtype=torch.float64)), z)
+    system = System(
+        operator, Quantized(z, NOISE, thresholds=torch.tensor([-1e6, 1e6], dtype=torch.float64)), z
+    )
     mean, kappa, result = _run(system, _normal(3, 12), 1.0)
     assert result.range_slope.abs().max() < 1e-12
     assert log_evidence(system, mean, kappa, result.sites).abs().max() < 1e-12
@@ -112,7 +114,9 @@ def test_evidence_against_the_normal_integral(measurements):
     covariance = 0.36 * operator.to_matrix() @ operator.to_matrix().T + NOISE**2 * torch.eye(measurements)
     signs = torch.outer(system.y, system.y)
     for row in range(len(x)):
-        law = multivariate_normal(-(system.y * mean[row] * NOISE).numpy(), (signs * covariance).numpy(), seed=0)
+        law = multivariate_normal(
+            -(system.y * mean[row] * NOISE).numpy(), (signs * covariance).numpy(), seed=0
+        )
         exact = math.log(law.cdf(np.zeros(measurements)))  # to 1e-5
         # EP is an approximation: within 2 % of the log-probability, the diagonal product being off by far more.
         assert float(ours[row]) == pytest.approx(exact, rel=0.02, abs=0.01)
@@ -158,7 +162,9 @@ def test_the_forms_of_the_slope_agree(per_site):
         chi = sigma.diagonal() if per_site else sigma.diagonal().mean().expand(9)
         v = 1 / (1 / chi - tau)
         offset = v * (posterior_mean / chi - h[row])
-        forms.append(system.tilt((mean[row] + offset)[None], v[None]).slope[0])  # d log Z_m / dm at the cavity
+        forms.append(
+            system.tilt((mean[row] + offset)[None], v[None]).slope[0]
+        )  # d log Z_m / dm at the cavity
         for form in forms[1:]:
             torch.testing.assert_close(form, forms[0], rtol=1e-8, atol=1e-9)
 

@@ -1,5 +1,7 @@
 """Samplers and kernels: contract, stability, reproducibility, and agreement with closed forms."""
 
+from itertools import pairwise
+
 import pyro
 import pytest
 import torch
@@ -48,7 +50,9 @@ SHORT = [
 def _gaussian(n=5, seed=0):
     rng = torch.Generator().manual_seed(seed)
     root = torch.randn(n, n, generator=rng, dtype=F64)
-    return GaussianPrior(torch.randn(n, generator=rng, dtype=F64), root @ root.T / n + 0.1 * torch.eye(n, dtype=F64))
+    return GaussianPrior(
+        torch.randn(n, generator=rng, dtype=F64), root @ root.T / n + 0.1 * torch.eye(n, dtype=F64)
+    )
 
 
 def _problem(prior=None, channel=lambda z: Gaussian(z, 0.3), m=3):
@@ -156,7 +160,13 @@ PROCESSES = [VarianceExploding(0.01, 30.0), VariancePreserving(), DDPM(), Rectif
 
 @pytest.mark.parametrize("process", PROCESSES, ids=repr)
 @pytest.mark.parametrize(
-    "sampler", [Ancestral(steps=300), DDIM(steps=300), DDIM(steps=300, eta=1.0), Langevin(levels=300, steps_per_level=1)],
+    "sampler",
+    [
+        Ancestral(steps=300),
+        DDIM(steps=300),
+        DDIM(steps=300, eta=1.0),
+        Langevin(levels=300, steps_per_level=1),
+    ],
     ids=repr,
 )
 def test_samplers_reproduce_a_gaussian_prior(sampler, process):
@@ -166,7 +176,7 @@ def test_samplers_reproduce_a_gaussian_prior(sampler, process):
     schedule = sampler.schedule(prior)
     x = sampler.start(prior, schedule[0], rng)
     none = torch.zeros((), dtype=F64)
-    for now, then in zip(schedule, schedule[1:], strict=False):
+    for now, then in pairwise(schedule):
         x = sampler.move(x, prior.denoise(x, now.t), now, then, none, rng)
     sd = prior.variance.sqrt()
     assert ((x.mean(0) - prior.mean) / sd).abs().max() < 0.09
@@ -205,7 +215,9 @@ def test_exact_posterior_by_brute_force():
     centred = grid - mean
     covariance = (mass[:, None, None] * centred[:, :, None] * centred[:, None, :]).sum(0) / mass.sum()
     torch.testing.assert_close(posterior.covariance_matrix, covariance, rtol=1e-6, atol=1e-8)
-    torch.testing.assert_close(posterior.log_prob(grid[::1000]), (log_joint - log_evidence)[::1000], rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        posterior.log_prob(grid[::1000]), (log_joint - log_evidence)[::1000], rtol=1e-8, atol=1e-8
+    )
 
 
 def test_exact_draws_have_the_exact_moments():

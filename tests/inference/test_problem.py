@@ -53,7 +53,9 @@ def test_obs_in_the_model_and_arguments():
 
 
 def test_a_channel_on_the_image_itself_is_the_identity():
-    problem = read_problem(_model(operator=lambda x: x, channel=lambda z: Gaussian(z, 1.0)), {"y": torch.zeros(4)})
+    problem = read_problem(
+        _model(operator=lambda x: x, channel=lambda z: Gaussian(z, 1.0)), {"y": torch.zeros(4)}
+    )
     assert isinstance(problem.operator, Identity)
 
 
