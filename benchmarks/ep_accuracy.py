@@ -28,7 +28,7 @@ from bayes_ir.models import (
 )
 
 M, N, NOISE, RHO, CONDITION = 40, 78, 0.1, 0.4, 1000.0
-CHAINS, SWEEPS, BURN_IN = 300, 150, 300
+CHAINS, SWEEPS, BURN_IN = 300, 120, 150
 F64 = torch.float64
 
 

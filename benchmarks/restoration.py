@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-import torch
 from _results import write_results
 
 from bayes_ir import sample
@@ -32,11 +31,10 @@ def kernels(levels: int) -> dict[str, Kernel]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--digits", type=int, default=20)
-    parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--levels", type=int, default=300)
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--levels", type=int, default=150)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
-    torch.set_num_threads(2)
     rows = []
     for matrix, name in PROBLEMS.items():
         for kernel_name, kernel in kernels(given.levels).items():

@@ -82,7 +82,7 @@ def one_bit_truth(p: Problem, draws: int) -> np.ndarray:
     s = a @ covariance @ a.T + float(p.channel.noise_std) ** 2 * torch.eye(len(a), dtype=F64)
     lower, upper = torch.where(p.y > 0, 0.0, -torch.inf), torch.where(p.y > 0, torch.inf, 0.0)
     latent = truncated_gaussian_gibbs(
-        a @ mean, s, lower.to(F64), upper.to(F64), chains=draws, sweeps=0, burn_in=1500, seed=0
+        a @ mean, s, lower.to(F64), upper.to(F64), chains=draws, sweeps=0, burn_in=500, seed=0
     )
     gain = torch.linalg.solve(s, a @ covariance).T
     factor = torch.linalg.cholesky(covariance - gain @ a @ covariance)
@@ -115,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", choices=["one-bit", "gaussian", "mixture"])
     only = parser.parse_args().only
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # small tensors: more threads only wait for each other
     one_bit = problem(gaussian_prior(), 20, lambda z: OneBit(z, 0.1), seed=1)
     gaussian = problem(gaussian_prior(), 5, lambda z: Gaussian(z, 0.1), seed=1)
     mixture = problem(mixture_prior(), 3, lambda z: Gaussian(z, 0.5), seed=1)
@@ -126,7 +126,7 @@ def main() -> None:
         DMPS(diffusion=RectifiedFlow()),
     ]
     cases: dict[str, tuple[Problem, Callable, list[Kernel]]] = {
-        "one-bit": (one_bit, one_bit_truth, [QCSSGM(), QCSSGMPlus(), QCSSGMPlus(per_site=True)]),
+        "one-bit": (one_bit, one_bit_truth, [QCSSGM(), QCSSGMPlus(tolerance=1e-2)]),
         "gaussian": (gaussian, exact_draws, linear),
         "mixture": (mixture, exact_draws, linear),
     }

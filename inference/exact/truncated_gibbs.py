@@ -1,15 +1,17 @@
 r"""Gibbs sampling of a Gaussian restricted to a box: the exact posterior of quantized measurements.
 
 Quantization tells of ``z = A x + n`` only its cell, ``lower <= z < upper``.  For Gaussian x, z is
-``N(m, S)`` truncated to the box.  With ``S = G G^T``, ``G = E c^{1/2}`` from the eigendecomposition, and
-``z = m + G w`` the w are independent standard normals but for the box; one of them given the others is
+``N(m, S)`` truncated to the box.  A sweep draws every coordinate given the others in two systems,
 
-    w_j | w_-j ~ N(0, 1) on the interval that keeps lower <= m + G w < upper,
+    z_i | z_-i ~ N(z_i - [P (z - m)]_i / P_ii, 1 / P_ii)  on its cell,    P = S^-1
+    w_j | w_-j ~ N(0, 1)  on the interval that keeps the box,             z = m + G w,  G = E c^{1/2},
 
-and a sweep draws every coordinate in turn.  (In the coordinates of z themselves the chain moves by the conditional
-standard deviations, which are tiny when S is ill-conditioned.)  Because of
-``r = d log P(lower <= z < upper) / dm = S^-1 E[z - m] = E c^{-1/2} E[w]``, averaging the conditional means of w gives
-the slope that expectation propagation approximates.
+with ``S = E c E^T``: the first moves freely where S is well-conditioned and cells are small, the second
+where S is ill-conditioned and cells are open.  Because of
+
+    r = d log P(lower <= z < upper) / dm = S^-1 E[z - m] = E c^{-1/2} E[w]
+
+averaging the conditional means of w gives the slope that expectation propagation approximates.
 
 Source: Geweke 1991; in transformed coordinates Rodriguez-Yam, Davis and Scharf 2004.
 """
@@ -62,23 +64,28 @@ def truncated_gaussian_gibbs(
         raise ValueError("truncated_gaussian_gibbs: every lower bound must lie below its upper bound.")
     rng = torch.Generator().manual_seed(seed)
     variances, basis = torch.linalg.eigh(covariance)
-    g = basis * variances.sqrt()
+    g, inverse = basis * variances.sqrt(), (basis / variances.sqrt()).T
+    precision = inverse.T @ inverse
+    std = precision.diagonal().rsqrt()
     low, high = lower - mean, upper - mean
     n = _inside(low, high, covariance.diagonal().sqrt()).expand(chains, -1).clone()
-    w = torch.linalg.solve(g, n.T).T
-    total = torch.zeros_like(w)
+    total = torch.zeros_like(n)
     for sweep in range(burn_in + sweeps):
-        uniform = torch.rand(chains, len(mean), generator=rng, dtype=torch.float64)
+        uniform = torch.rand(2, chains, len(mean), generator=rng, dtype=torch.float64)
+        for i in range(len(mean)):
+            centre = n[:, i] - (n @ precision[:, i]) / precision[i, i]
+            draw, _ = _truncated_normal((low[i] - centre) / std[i], (high[i] - centre) / std[i], uniform[0, :, i])
+            n[:, i] = centre + std[i] * draw
+        w = n @ inverse.T
         for j in range(len(mean)):
             others = n - w[:, j : j + 1] * g[:, j]
             first, second = (low - others) / g[:, j], (high - others) / g[:, j]
             left, right = torch.minimum(first, second).amax(1), torch.maximum(first, second).amin(1)
-            w[:, j], conditional_mean = _truncated_normal(left, torch.maximum(left, right), uniform[:, j])
+            w[:, j], conditional_mean = _truncated_normal(left, torch.maximum(left, right), uniform[1, :, j])
             n = others + w[:, j : j + 1] * g[:, j]
             if sweep >= burn_in:
                 total[:, j] += conditional_mean
-        n = w @ g.T  # the running sum forgets its rounding errors
-    return GibbsResult(n + mean, total / max(sweeps, 1) @ (basis / variances.sqrt()).T)
+    return GibbsResult(n + mean, total / max(sweeps, 1) @ inverse)
 
 
 def _inside(low: Tensor, high: Tensor, scale: Tensor) -> Tensor:

