@@ -6,7 +6,8 @@ Every figure is from 2,000 draws; the floor is the distance between two exact se
 
 * one-bit: Gaussian prior N = 10, M = 20, noise 0.1; exact draws by Gibbs sampling of the truncated latent;
 * gaussian: the same prior under a Gaussian channel, M = 5, noise 0.1; exact draws in closed form;
-* mixture: three components in N = 10, M = 3, noise 0.5; exact draws in closed form.
+* mixture: three overlapping components in N = 10, M = 3, noise 0.5; exact draws in closed form;
+* separate mixture: the same with means three times as far apart, where a kernel must get the weights of modes right.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ def gaussian_prior(n: int = 10) -> GaussianPrior:
     return GaussianPrior(mean, root @ root.T / n + 0.1 * torch.eye(n, dtype=F64))
 
 
-def mixture_prior(n: int = 10) -> GaussianMixturePrior:
+def mixture_prior(separation: float, n: int = 10) -> GaussianMixturePrior:
     rng = torch.Generator().manual_seed(1)
     roots = torch.randn(3, n, n, generator=rng, dtype=F64)
-    means = 1.5 * torch.randn(3, n, generator=rng, dtype=F64)
+    means = separation * torch.randn(3, n, generator=rng, dtype=F64)
     covariances = 0.3 * roots @ roots.mT / n + 0.1 * torch.eye(n, dtype=F64)
     return GaussianMixturePrior(torch.tensor([0.2, 0.3, 0.5], dtype=F64), means, covariances)
 
@@ -113,14 +114,16 @@ def measure(p: Problem, kernel: Kernel, exact: np.ndarray) -> dict[str, float | 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", choices=["one-bit", "gaussian", "mixture"])
+    parser.add_argument("--only", choices=["one-bit", "gaussian", "mixture", "separate mixture"])
     only = parser.parse_args().only
     torch.set_num_threads(1)  # small tensors: more threads only wait for each other
     one_bit = problem(gaussian_prior(), 20, lambda z: OneBit(z, 0.1), seed=1)
     gaussian = problem(gaussian_prior(), 5, lambda z: Gaussian(z, 0.1), seed=1)
-    mixture = problem(mixture_prior(), 3, lambda z: Gaussian(z, 0.5), seed=1)
+    overlapping = problem(mixture_prior(0.5), 3, lambda z: Gaussian(z, 0.5), seed=1)
+    separate = problem(mixture_prior(1.5), 3, lambda z: Gaussian(z, 0.5), seed=1)
     linear: list[Kernel] = [
         AnnealedLangevin(),
+        AnnealedLangevin(levels=464, step_size=1.0),
         AnnealedLangevin(inflated=True),
         DMPS(),
         DMPS(diffusion=RectifiedFlow()),
@@ -128,7 +131,8 @@ def main() -> None:
     cases: dict[str, tuple[Problem, Callable, list[Kernel]]] = {
         "one-bit": (one_bit, one_bit_truth, [QCSSGM(), QCSSGMPlus(tolerance=1e-2)]),
         "gaussian": (gaussian, exact_draws, linear),
-        "mixture": (mixture, exact_draws, linear),
+        "mixture": (overlapping, exact_draws, linear),
+        "separate mixture": (separate, exact_draws, linear),
     }
     rows = []
     for name, (p, truth, kernels) in cases.items():

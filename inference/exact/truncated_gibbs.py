@@ -74,7 +74,9 @@ def truncated_gaussian_gibbs(
         uniform = torch.rand(2, chains, len(mean), generator=rng, dtype=torch.float64)
         for i in range(len(mean)):
             centre = n[:, i] - (n @ precision[:, i]) / precision[i, i]
-            draw, _ = _truncated_normal((low[i] - centre) / std[i], (high[i] - centre) / std[i], uniform[0, :, i])
+            draw, _ = _truncated_normal(
+                (low[i] - centre) / std[i], (high[i] - centre) / std[i], uniform[0, :, i]
+            )
             n[:, i] = centre + std[i] * draw
         w = n @ inverse.T
         for j in range(len(mean)):
