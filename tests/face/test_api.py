@@ -139,7 +139,7 @@ HEAVY = ("matplotlib", "seaborn", "arviz", "xarray", "skimage", "diffusers")
 
 
 def test_import_is_light():
-    """No plotting and no table library comes along, and the processor time is below 1.5 x that of ``import torch, pyro``."""
+    """No plotting or table library comes along; processor time below 1.5 x that of ``import torch, pyro``."""
 
     def seconds(statement):
         report = f"print(time.process_time()); print([m for m in {HEAVY} if m in sys.modules])"
