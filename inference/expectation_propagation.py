@@ -93,8 +93,8 @@ def expectation_propagation(
         per_site: give every measurement its own site variance.
         tolerance: largest relative change of a draw's sites at which it counts as converged.
         max_sweeps: cap on the sweeps.
-        damping: share of the old sites kept in an update, in [0, 1).  Without any, shared variances can
-            oscillate for strongly correlated rows of A.
+        damping: share of the old sites kept in an update, in [0, 1); where a draw's sites do not settle (shared
+            variances oscillate for strongly correlated rows of A) it is raised, for that draw alone.
     """
     marginals = _per_site_marginals if per_site else _shared_marginals
     batch, width = mean.shape
@@ -105,11 +105,13 @@ def expectation_propagation(
     active = torch.ones(batch, dtype=torch.bool, device=mean.device)
     sweeps = torch.zeros(batch, dtype=torch.int64, device=mean.device)
     residual = torch.full((batch,), torch.inf, dtype=mean.dtype, device=mean.device)
+    kept = torch.full((batch, 1), damping, dtype=mean.dtype, device=mean.device)
     for _ in range(max_sweeps):
         new_h, new_tau = _update_sites(factors, mean, h, marginals(factors, h, tau, kappa))
-        if damping:
-            new_h, new_tau = torch.lerp(new_h, h, damping), torch.lerp(new_tau, tau, damping)
+        new_h, new_tau = torch.lerp(new_h, h, kept), torch.lerp(new_tau, tau, kept)
         change = torch.maximum(_relative_change(new_h, h), _relative_change(new_tau, tau))
+        # A draw whose sites swing instead of settling is damped harder from here on.
+        kept = torch.where((change > 0.9 * residual)[:, None], (0.5 + 0.5 * kept).clamp(max=0.9), kept)
         rows = active[:, None]
         h, tau = torch.where(rows, new_h, h), torch.where(rows, new_tau, tau)
         residual = torch.where(active, change, residual)

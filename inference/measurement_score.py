@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from bayes_ir.inference.expectation_propagation import Sites, expectation_propagation
@@ -140,8 +141,11 @@ class PropagatedMarginal(MeasurementScore):
             max_sweeps=self.max_sweeps,
             damping=self.damping,
         )
+        # Sites that did not settle are no place to start from.
+        settled = (result.residual < 0.5)[:, None]
+        sites = Sites(*(torch.where(settled, site, 0.0) for site in result.sites))
         info = {"ep_sweeps": result.sweeps, "ep_residual": result.residual}
-        return ScoreResult(system.pull(result.range_slope, mu.dtype), result.sites, info)
+        return ScoreResult(system.pull(result.range_slope, mu.dtype), sites, info)
 
     def largest_curvature(self, system: System, variance: Tensor) -> Tensor:
         # (K + T^-1)^-1 <= (K + I)^-1, because a log-concave channel of unit noise has tau <= 1.

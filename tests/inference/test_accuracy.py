@@ -35,7 +35,8 @@ def test_annealed_langevin_under_a_gaussian_channel():
     assert sliced_wasserstein(draws, exact) < 2 * floor
     # the prior alone is far outside: the test can fail
     prior = problem.prior.components.transport(
-        torch.zeros(DRAWS, dtype=F64), torch.randn(DRAWS, 4, generator=torch.Generator().manual_seed(3), dtype=F64)
+        torch.zeros(DRAWS, dtype=F64),
+        torch.randn(DRAWS, 4, generator=torch.Generator().manual_seed(3), dtype=F64),
     )
     assert sliced_wasserstein(prior, exact) > 5 * floor
 

@@ -249,16 +249,17 @@ def test_against_gibbs_sampling(per_site, bound):
     assert error < bound
 
 
-def test_damping_stops_the_oscillation_of_shared_variances():
-    """One-bit data, correlated rows, large noise: undamped, the sites swing and the draw is lost."""
+def test_sites_that_swing_are_damped_until_they_settle():
+    """One-bit data, correlated rows, large noise: plain updates of the shared variance swing for ever."""
     operator = CorrelatedSensing(40, (78,), 0.4, seed=0, as_published=True, dtype=torch.float64)
     rng = _rng(1)
     x_0 = torch.rand(78, generator=rng, dtype=torch.float64)
     noise, moved = (torch.randn(n, generator=rng, dtype=torch.float64) for n in (40, 78))
     z = operator(x_0)
     system = System(operator, OneBit(z, NOISE), torch.where(z + NOISE * noise >= 0, 1.0, -1.0).double())
-    settings = {"tolerance": 1e-8, "max_sweeps": 200}
-    _, _, undamped = _run(system, (x_0 + 3 * moved)[None], 3.0, damping=0.0, **settings)
-    _, _, damped = _run(system, (x_0 + 3 * moved)[None], 3.0, damping=0.2, **settings)
-    assert undamped.residual > 0.1 and undamped.sweeps == 200
-    assert damped.residual <= 1e-8
+    x = (x_0 + 3 * moved)[None]
+    settings = {"tolerance": 1e-8, "max_sweeps": 400}
+    _, _, plain = _run(system, x, 3.0, damping=0.0, **settings)
+    _, _, damped = _run(system, x, 3.0, damping=0.2, **settings)
+    assert (plain.residual <= 1e-8).all() and (damped.residual <= 1e-8).all()
+    torch.testing.assert_close(plain.range_slope, damped.range_slope, rtol=1e-6, atol=1e-8)
