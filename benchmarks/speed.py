@@ -20,7 +20,7 @@ from bayes_ir.inference import QCSSGMPlus, read_problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.problems import build_problem
 
-DRAWS, WARM_UP, STEPS = 64, 20, 60
+DRAWS, WARM_UP = 64, 5
 
 
 def clock(call: Callable[[], object]) -> float:
@@ -33,7 +33,7 @@ def clock(call: Callable[[], object]) -> float:
 def main() -> None:
     torch.set_num_threads(2)
     shipped = build_problem("one-bit-digit")
-    kernel = QCSSGMPlus(levels=300, steps_per_level=1, tolerance=1e-2)
+    kernel = QCSSGMPlus(levels=60, steps_per_level=1, tolerance=1e-2)
     problem = read_problem(shipped.model, shipped.data)
     prior = problem.prior.with_diffusion(kernel.process(problem.prior))
     rng = Rng(0, draws=DRAWS, dtype=problem.dtype)
