@@ -137,7 +137,7 @@ def exact_gaussian(image: int = 0, seed: int = 0) -> InverseProblem:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(image)
         truth = prior.sample()
-    kernel = AnnealedLangevin(levels=400, steps_per_level=1, step_size=1.0)
+    kernel = AnnealedLangevin(levels=400, steps_per_level=1)
     return _observed("exact-gaussian", prior, operator, lambda z: Gaussian(z, 0.1), truth, seed, kernel)
 
 

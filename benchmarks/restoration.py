@@ -31,8 +31,8 @@ def kernels(levels: int) -> dict[str, Kernel]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--digits", type=int, default=20)
-    parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--levels", type=int, default=120)
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--levels", type=int, default=300)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     rows = []

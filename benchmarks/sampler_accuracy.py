@@ -123,7 +123,7 @@ def main() -> None:
     separate = problem(mixture_prior(1.5), 3, lambda z: Gaussian(z, 0.5), seed=1)
     linear: list[Kernel] = [
         AnnealedLangevin(),
-        AnnealedLangevin(levels=464, step_size=1.0),
+        AnnealedLangevin(levels=464),
         AnnealedLangevin(inflated=True),
         DMPS(),
         DMPS(diffusion=RectifiedFlow()),

@@ -32,7 +32,7 @@ class AnnealedLangevin(GuidedKernel):
     :class:`bayes_ir.inference.samplers.Langevin`), so they are stable for any denoiser.
 
     Attributes:
-        levels: noise levels, geometric over the prior's ``noise_range``.
+        levels: noise levels, geometric (see :class:`bayes_ir.inference.samplers.Langevin`).
         steps_per_level: Langevin steps at each; ``levels * steps_per_level`` network evaluations.
         step_size: step size as a fraction of the inverse of the largest curvature.
         inflated: the form of Jalal et al.
@@ -46,7 +46,7 @@ class AnnealedLangevin(GuidedKernel):
     )
     levels: int = 232
     steps_per_level: int = 5
-    step_size: float = 0.5
+    step_size: float = 1.5
     inflated: bool = False
 
     @property

@@ -28,7 +28,7 @@ class QCSSGM(GuidedKernel):
     diverges with an accurate denoiser (see :class:`bayes_ir.inference.samplers.Langevin`).
 
     Attributes:
-        levels: noise levels, geometric over the prior's ``noise_range``.
+        levels: noise levels, geometric (see :class:`bayes_ir.inference.samplers.Langevin`).
         steps_per_level: Langevin steps at each.
         step_size: step size as a fraction of the inverse of the largest curvature.
     """
@@ -36,7 +36,7 @@ class QCSSGM(GuidedKernel):
     citation: ClassVar[str] = "Meng and Kabashima 2023, ICLR (arXiv 2211.13006)"
     levels: int = 232
     steps_per_level: int = 5
-    step_size: float = 0.5
+    step_size: float = 1.5
 
     @property
     def measurement_score(self) -> MeasurementScore:

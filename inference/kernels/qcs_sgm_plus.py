@@ -29,7 +29,7 @@ class QCSSGMPlus(GuidedKernel):
     diverges with an accurate denoiser (see :class:`bayes_ir.inference.samplers.Langevin`).
 
     Attributes:
-        levels: noise levels, geometric over the prior's ``noise_range``.
+        levels: noise levels, geometric (see :class:`bayes_ir.inference.samplers.Langevin`).
         steps_per_level: Langevin steps at each.
         step_size: step size as a fraction of the inverse of the largest curvature.
         per_site: own site variances in EP instead of a shared one (slower; better for few measurements).
@@ -41,7 +41,7 @@ class QCSSGMPlus(GuidedKernel):
     citation: ClassVar[str] = "Meng and Kabashima 2023 (arXiv 2302.00919)"
     levels: int = 232
     steps_per_level: int = 5
-    step_size: float = 0.5
+    step_size: float = 1.5
     per_site: bool = False
     tolerance: float = 1e-3
     max_sweeps: int = 20

@@ -16,10 +16,15 @@ The chain is stable while alpha times the largest curvature of ``-log p(x_t | y)
 curvature is at most ``L = 1 / b^2 + l``: the prior's part never exceeds ``1 / b^2``, because
 ``-grad s = (1 - a^2 Cov[x_0 | x_t] / b^2) / b^2``, and ``l`` is the bound of the measurement rule.
 The step is ``alpha = step_size / L``, so that any ``step_size`` below 2 is stable for an exact denoiser,
-whatever the data, and the default leaves a factor of four for an inexact one.  (The published constant
-corresponds to ``step_size = 2`` without the likelihood's part: it contracts nothing for an exact denoiser.)
+whatever the data.  The default, 1.5, mixes fastest (``benchmarks/sampler_accuracy.py``) and leaves a third for
+an inexact one.  (The published constant corresponds to ``step_size = 2`` without the likelihood's part: it
+contracts nothing for an exact denoiser.)
 
-Source: Song and Ermon 2019, algorithm 1; 2020 (NCSNv2); transport: Song et al. 2021, equation 13.
+The highest level is the root mean square distance between two images of the prior, ``sqrt(2 tr Cov[x_0])``:
+there ``x_t`` hardly tells two images apart, and levels above it would be spent on nothing.
+
+Source: Song and Ermon 2019, algorithm 1; 2020 (NCSNv2), technique 1 for the highest level; transport: Song et
+al. 2021, equation 13.
 """
 
 from __future__ import annotations
@@ -42,7 +47,8 @@ class Langevin(Sampler):
     """Annealed Langevin dynamics with steps chosen from the largest curvature of each level.
 
     Attributes:
-        levels: noise levels, geometric over the prior's ``noise_range``.
+        levels: noise levels, geometric from the distance between images (or the upper end of the prior's
+            ``noise_range`` if that is lower) to the lower end of ``noise_range``.
         steps_per_level: Langevin steps at each.
         step_size: step size as a fraction of the inverse curvature, in (0, 2).
         transport: follow the probability flow when the level falls.
@@ -50,7 +56,7 @@ class Langevin(Sampler):
 
     levels: int = 232
     steps_per_level: int = 5
-    step_size: float = 0.5
+    step_size: float = 1.5
     transport: bool = True
 
     def __post_init__(self) -> None:
@@ -62,7 +68,10 @@ class Langevin(Sampler):
             )
 
     def times(self, prior: DiffusionPrior) -> Tensor:
-        grid = geometric_grid(prior.diffusion, self.levels, noise_range=prior.noise_range)
+        low, high = prior.noise_range
+        apart = float((2 * prior.variance.sum()).sqrt())
+        top = min(high, apart) if apart > low else high
+        grid = geometric_grid(prior.diffusion, self.levels, noise_range=(low, top))
         return grid.repeat_interleave(self.steps_per_level)
 
     def move(

@@ -30,7 +30,7 @@ def _problem(measurements, channel):
 def test_annealed_langevin_under_a_gaussian_channel():
     problem = _problem(2, lambda z: Gaussian(z, 0.3))
     exact, again = (draw_block(problem, Exact(), 0, 0, 0, DRAWS, seed=s).draws for s in (1, 2))
-    draws = draw_block(problem, AnnealedLangevin(levels=200, step_size=1.0), 0, 0, 0, DRAWS, seed=0).draws
+    draws = draw_block(problem, AnnealedLangevin(levels=200), 0, 0, 0, DRAWS, seed=0).draws
     floor = sliced_wasserstein(exact, again)
     assert sliced_wasserstein(draws, exact) < 2 * floor
     # the prior alone is far outside: the test can fail
@@ -62,6 +62,6 @@ def test_qcs_sgm_plus_under_a_one_bit_channel():
     noise = torch.randn(2 * DRAWS, 4, generator=torch.Generator().manual_seed(1), dtype=F64)
     exact = latent @ gain.T + noise @ factor.T
     floor = sliced_wasserstein(exact[:DRAWS], exact[DRAWS:])
-    kernel = QCSSGMPlus(levels=200, steps_per_level=3, step_size=1.0, tolerance=1e-2)
+    kernel = QCSSGMPlus(levels=200, steps_per_level=3, tolerance=1e-2)
     draws = draw_block(problem, kernel, 0, 0, 0, DRAWS, seed=0).draws
     assert sliced_wasserstein(draws, exact[:DRAWS]) < 2 * floor
