@@ -82,8 +82,10 @@ def truncated_gaussian_gibbs(
         for j in range(len(mean)):
             others = n - w[:, j : j + 1] * g[:, j]
             first, second = (low - others) / g[:, j], (high - others) / g[:, j]
-            left, right = torch.minimum(first, second).amax(1), torch.maximum(first, second).amin(1)
-            w[:, j], conditional_mean = _truncated_normal(left, torch.maximum(left, right), uniform[1, :, j])
+            # The present w_j lies in its interval, whatever rounding says: leaving it would amplify the rounding.
+            left = torch.minimum(torch.minimum(first, second).amax(1), w[:, j])
+            right = torch.maximum(torch.maximum(first, second).amin(1), w[:, j])
+            w[:, j], conditional_mean = _truncated_normal(left, right, uniform[1, :, j])
             n = others + w[:, j : j + 1] * g[:, j]
             if sweep >= burn_in:
                 total[:, j] += conditional_mean
@@ -102,7 +104,7 @@ def _truncated_normal(alpha: Tensor, gamma: Tensor, uniform: Tensor) -> tuple[Te
     """A draw and the mean of a standard normal on ``[alpha, gamma)``, both computed in its lower tail."""
     flip = alpha > 0
     left, right = torch.where(flip, -gamma, alpha), torch.where(flip, -alpha, gamma)
-    p_left, p_right = torch.special.ndtr(left), torch.special.ndtr(right)
+    p_left, p_right = _ndtr(left), _ndtr(right)
     draw = torch.special.ndtri(p_left + uniform * (p_right - p_left))
     # Beyond 30 standard deviations the probabilities underflow and -n dn exp(-n^2/2) is the density to 0.1 %.
     tail = -(right**2 - 2 * torch.log1p(uniform * torch.expm1((right**2 - left**2) / 2))).sqrt()
@@ -111,6 +113,11 @@ def _truncated_normal(alpha: Tensor, gamma: Tensor, uniform: Tensor) -> tuple[Te
     mean = torch.where((right < -_TAIL) | ~mean.isfinite(), draw, mean)  # there the draw is its own mean
     sign = 1 - 2 * flip.to(draw.dtype)
     return sign * draw, sign * mean
+
+
+def _ndtr(x: Tensor) -> Tensor:
+    """The normal distribution function; ``torch.special.ndtr`` is zero below about -8."""
+    return 0.5 * torch.special.erfc(-x / math.sqrt(2))
 
 
 _TAIL, _SQRT_2PI = 30.0, math.sqrt(2 * math.pi)

@@ -37,7 +37,9 @@ def test_slope_is_the_gradient_of_the_log_probability():
         assert float(result.slope[:, i].mean()) == pytest.approx(exact, abs=4 * error)
 
 
-@pytest.mark.parametrize("bounds", [(0.5, INF), (-INF, -2.0), (1.0, 1.1), (40.0, INF), (-INF, INF)])
+@pytest.mark.parametrize(
+    "bounds", [(0.5, INF), (-INF, -2.0), (1.0, 1.1), (-INF, -12.0), (20.0, 20.1), (40.0, INF), (-INF, INF)]
+)
 def test_one_coordinate_is_a_truncated_normal(bounds):
     lower, upper = (torch.tensor([b], dtype=F64) for b in bounds)
     one = torch.ones(1, 1, dtype=F64)
@@ -48,6 +50,20 @@ def test_one_coordinate_is_a_truncated_normal(bounds):
     assert ((z >= lower) & (z <= upper)).all()
     assert float(z.mean()) == pytest.approx(law.mean(), abs=4 * law.std() / math.sqrt(4000) + 1e-12)
     assert float(z.std()) == pytest.approx(law.std(), rel=0.1)
+
+
+def test_narrow_cells_of_an_ill_conditioned_law_stay_cells():
+    """Rounding at the border of a cell must not be amplified from coordinate to coordinate."""
+    rng = torch.Generator().manual_seed(3)
+    basis = torch.linalg.qr(torch.randn(30, 30, generator=rng, dtype=F64))[0]
+    covariance = (basis * torch.logspace(0, -6, 30, dtype=F64)) @ basis.T
+    truth = torch.randn(30, generator=rng, dtype=F64) @ torch.linalg.cholesky(covariance).T
+    lower, upper = truth - 1e-5, truth + 1e-4
+    z = truncated_gaussian_gibbs(
+        torch.zeros(30, dtype=F64), covariance, lower, upper, chains=100, sweeps=0, burn_in=40, seed=0
+    ).z
+    assert ((z > lower - 1e-9) & (z < upper + 1e-9)).all()
+    assert float(z.std(0).min()) > 1e-6  # and the chains move
 
 
 def test_an_empty_cell_is_refused():
