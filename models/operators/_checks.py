@@ -7,10 +7,20 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["as_count", "as_dtype", "as_shape", "expect", "seeded_generator"]
+__all__ = [
+    "as_count",
+    "as_dtype",
+    "as_image_shape",
+    "as_real",
+    "as_shape",
+    "expect",
+    "follow",
+    "seeded_generator",
+]
 
 
 def as_count(where: str, name: str, value: Any) -> int:
@@ -80,3 +90,37 @@ def expect(
             f"{where}: {name} is on {x.device} but the operator is on {device}; "
             f"try A.to(device='{x.device}') or {name}.to('{device}')."
         )
+
+
+def follow(value: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A stored tensor on another device: real and complex numbers in another precision, others as they are."""
+    if value.is_complex():
+        return value.to(device, dtype.to_complex())
+    return value.to(device, dtype if value.is_floating_point() else value.dtype)
+
+
+def as_image_shape(where: str, event_shape: Any) -> torch.Size:
+    """``event_shape`` as the shape (C, H, W) of an image."""
+    shape = as_shape(where, "event_shape", event_shape)
+    if len(shape) != 3:
+        wanted = "event_shape (channels, height, width)"
+        raise ValueError(f"{where}: expected {wanted}, got {tuple(shape)}; try (1, {shape[0]}, {shape[-1]}).")
+    return shape
+
+
+def as_real(where: str, name: str, value: Any, dimensions: int) -> Tensor:
+    """``value`` as a real, finite, non-empty tensor with this many dimensions; plain numbers become float64."""
+    if not isinstance(value, Tensor):
+        try:
+            value = torch.as_tensor(np.asarray(value))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{where}: expected {name} to be an array of numbers, got {value!r}.") from error
+    if value.is_complex():
+        raise TypeError(f"{where}: expected real numbers in {name}, got {value.dtype}.")
+    if value.ndim != dimensions or value.numel() == 0:
+        kind = "a matrix" if dimensions == 2 else "a list of numbers"
+        raise ValueError(f"{where}: expected {name} to be {kind}, got shape {tuple(value.shape)}.")
+    if not value.isfinite().all():
+        bad = int((~value.isfinite()).sum())
+        raise ValueError(f"{where}: {bad} of the {value.numel()} numbers in {name} are not finite.")
+    return value if value.is_floating_point() else value.double()

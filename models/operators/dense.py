@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bayes_ir.models.operators._checks import as_shape
-from bayes_ir.models.operators.base import LinearOperator
+from bayes_ir.models.operators.linear import LinearOperator
 from bayes_ir.models.operators.svd import SVD, DenseSVD
 
 __all__ = ["DenseOperator"]
@@ -31,6 +31,8 @@ class DenseOperator(LinearOperator):
             not fit the shapes.
         TypeError: if the matrix is complex.
     """
+
+    structured = True  # its decomposition needs no matrix beyond its own
 
     def __init__(
         self,

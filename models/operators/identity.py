@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bayes_ir.models.operators.base import LinearOperator
+from bayes_ir.models.operators.linear import LinearOperator
 from bayes_ir.models.operators.svd import SVD, OrthonormalRowsSVD
 
 __all__ = ["Identity"]
@@ -20,6 +20,8 @@ class Identity(LinearOperator):
         event_shape: shape of an image, and of a measurement.
         dtype: dtype of the operator.
     """
+
+    structured = True
 
     def __init__(self, event_shape: Any, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(event_shape, event_shape, dtype)

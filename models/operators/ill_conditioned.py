@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bayes_ir.models.operators._checks import as_count, as_shape, seeded_generator
-from bayes_ir.models.operators.base import LinearOperator
+from bayes_ir.models.operators.linear import LinearOperator
 from bayes_ir.models.operators.svd import SVD, DenseSVD
 
 __all__ = ["IllConditionedSensing"]
@@ -53,6 +53,8 @@ class IllConditionedSensing(LinearOperator):
     Source: Meng and Kabashima 2023 (QCS-SGM+, arXiv 2302.00919).
     """
 
+    structured = True
+
     def __init__(
         self,
         measurements: int,
@@ -74,7 +76,7 @@ class IllConditionedSensing(LinearOperator):
             )
         super().__init__(event_shape, (m,), dtype)
         seeded_generator(where, seed)  # refuses a bad seed here, not at the first use
-        self.condition_number, self.seed, self.as_published = condition_number, seed, as_published
+        self._condition_number, self.seed, self.as_published = condition_number, seed, as_published
 
     def decompose(self) -> SVD:
         """Draw ``U`` and ``V`` from the seed, in float64, and set ``d``."""
@@ -83,10 +85,10 @@ class IllConditionedSensing(LinearOperator):
         generator = seeded_generator(type(self).__name__, self.seed)
         u, v = _haar(m, r, generator), _haar(n, r, generator)
         exponent = 0.5 / r if self.as_published else 1 / max(r - 1, 1)
-        d = self.condition_number ** (-exponent * torch.arange(r, dtype=torch.float64))
+        d = self._condition_number ** (-exponent * torch.arange(r, dtype=torch.float64))
         d = d * (n / d.square().sum()).sqrt()
         factors = DenseSVD(u, d, v, self.event_shape, self.measurement_shape)
-        return factors.to(self.device, self.dtype)
+        return factors.cast(self.device, self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """``U diag(d) V^T x``."""
@@ -106,5 +108,5 @@ class IllConditionedSensing(LinearOperator):
         published = ", as_published=True" if self.as_published else ""
         return (
             f"measurements={self.measurement_shape.numel()}, event_shape={tuple(self.event_shape)}, "
-            f"condition_number={self.condition_number}, seed={self.seed}{published}"
+            f"condition_number={self._condition_number}, seed={self.seed}{published}"
         )

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bayes_ir.models.operators.base import LinearOperator
+from bayes_ir.models.operators._gather import take
+from bayes_ir.models.operators.linear import LinearOperator
 from bayes_ir.models.operators.svd import SVD, OrthonormalRowsSVD
 
 __all__ = ["Mask"]
@@ -27,6 +28,8 @@ class Mask(LinearOperator):
         ValueError: if no pixel is observed.
     """
 
+    structured = True
+
     def __init__(self, mask: Tensor, dtype: torch.dtype = torch.float32) -> None:
         mask = torch.as_tensor(mask)
         if mask.dtype != torch.bool:
@@ -39,7 +42,7 @@ class Mask(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         """The observed pixels."""
-        return x.flatten(-len(self.event_shape)).index_select(-1, self.observed)
+        return take(x.flatten(-len(self.event_shape)), self.observed)
 
     def adjoint(self, z: Tensor) -> Tensor:
         """The image with zeros where nothing was observed."""

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from bayes_ir.models.operators._checks import as_count, as_shape, seeded_generator
-from bayes_ir.models.operators.base import LinearOperator
+from bayes_ir.models.operators._gather import take
+from bayes_ir.models.operators.linear import LinearOperator
 from bayes_ir.models.operators.svd import SVD, OrthonormalRowsSVD
 from bayes_ir.models.operators.transforms import dct, inverse_dct, walsh_hadamard
 
@@ -59,6 +60,8 @@ class RowOrthogonalSensing(LinearOperator):
     structurally random matrices".
     """
 
+    structured = True
+
     def __init__(
         self,
         measurements: int,
@@ -89,7 +92,7 @@ class RowOrthogonalSensing(LinearOperator):
     def forward(self, x: Tensor) -> Tensor:
         """Flip signs, transform, select."""
         c = self._transform.apply(self.signs * x.flatten(-len(self.event_shape)))
-        return c.index_select(-1, self.rows)
+        return take(c, self.rows)
 
     def adjoint(self, z: Tensor) -> Tensor:
         """Put the coefficients back, transform back, flip signs."""

@@ -10,16 +10,17 @@ with r <= min(M, N) the rank: null directions are left out.  A method needs only
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
-from bayes_ir.models.operators._checks import expect
+from bayes_ir.models.operators._checks import expect, follow
 
 if TYPE_CHECKING:
-    from bayes_ir.models.operators.base import LinearOperator
+    from bayes_ir.models.operators.linear import LinearOperator
 
 __all__ = ["SVD", "DenseSVD", "OrthonormalRowsSVD"]
 
@@ -74,12 +75,30 @@ class SVD(ABC):
         """``V^T x``: (*batch, *event_shape) -> (*batch, r)."""
 
     @abstractmethod
-    def left_matrix(self) -> Tensor:
-        """``U`` as a matrix (M, r), M the number of measurements in row-major order."""
-
-    @abstractmethod
     def gram_diagonal(self) -> Tensor:
         """``diag(A A^T)``, ``sum_k (U_mk s_k)^2``, shaped measurement_shape."""
+
+    def left_matrix(self) -> Tensor:
+        """``U`` as a matrix (M, r), M the number of measurements in row-major order."""
+        basis = torch.eye(self.rank, dtype=self.dtype, device=self.device)
+        return self.left(basis).reshape(self.rank, -1).mT
+
+    def to(self, operator: LinearOperator) -> Self:
+        """The same decomposition for a copy of the operator on another device or in another dtype.
+
+        Every tensor attribute follows the operator, but the singular values stay in float64; an
+        attribute ``operator`` becomes the copy.
+        """
+        other = copy.copy(self)
+        other.dtype, other.device = operator.dtype, operator.device
+        for name, value in vars(self).items():
+            if name == "singular_values":
+                other.singular_values = value.to(operator.device)
+            elif name == "operator":
+                setattr(other, name, operator)
+            elif isinstance(value, Tensor):
+                setattr(other, name, follow(value, operator.device, operator.dtype))
+        return other
 
     def _expect(self, name: str, x: Tensor, shape: torch.Size) -> None:
         expect(type(self).__name__, name, x, shape, self.dtype, self.device)
@@ -124,15 +143,19 @@ class DenseSVD(SVD):
         """Decompose ``matrix`` (M, N) in float64; the factors carry no gradient back to it."""
         u, s, vt = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
         full = cls(u, s, vt.mT, event_shape, measurement_shape, rounding)
-        return full.to(device=matrix.device, dtype=matrix.dtype)
+        return full.cast(matrix.device, matrix.dtype)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> DenseSVD:
+    def to(self, operator: LinearOperator) -> Self:
+        """The same decomposition for a copy of the operator on another device or in another dtype."""
+        return self.cast(operator.device, operator.dtype)
+
+    def cast(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Cast the factors, never the singular values; a computed rank is cut anew for the dtype."""
         s = self.singular_values
         rounding = max(self.rounding, torch.finfo(dtype).eps) if self.rounding > 0 else 0.0
         tolerance = max(self.u.shape[0], self.v.shape[0]) * rounding
         keep = slice(int((s > tolerance * s[:1]).sum()) if rounding > 0 else self.rank)
-        return DenseSVD(
+        return type(self)(
             self.u[:, keep].to(device, dtype),
             s[keep].to(device),
             self.v[:, keep].to(device, dtype),

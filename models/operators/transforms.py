@@ -63,7 +63,18 @@ def walsh_hadamard(x: Tensor) -> Tensor:
     n = x.shape[-1]
     if n & (n - 1):
         raise ValueError(f"walsh_hadamard: expected a power of two in the last dimension, got {n}.")
-    for level in range(n.bit_length() - 1):
-        a, b = x.unflatten(-1, (-1, 2, 2**level)).unbind(-2)
-        x = torch.stack([a + b, a - b], dim=-2).flatten(-3)
-    return x / math.sqrt(n)
+    x = x / math.sqrt(n)
+    bits = n.bit_length() - 1
+    while bits > 0:
+        digit = min(4, bits)  # products with 16 x 16 matrices, each of which turns the index by one digit
+        x = (x.unflatten(-1, (2**digit, -1)).mT @ _sylvester(digit, x)).flatten(-2)
+        bits -= digit
+    return x
+
+
+def _sylvester(bits: int, like: Tensor) -> Tensor:
+    """The Hadamard matrix of order ``2**bits``, entries 1 and -1."""
+    h = like.new_ones(1, 1)
+    for _ in range(bits):
+        h = torch.cat([torch.cat([h, h], 1), torch.cat([h, -h], 1)])
+    return h
