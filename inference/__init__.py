@@ -2,7 +2,7 @@
 
 from bayes_ir.inference.denoising_posterior import DenoisingPosterior, Flat
 from bayes_ir.inference.exact import Exact, exact_posterior
-from bayes_ir.inference.kernels import DMPS, QCSSGM, AnnealedLangevin, Kernel, QCSSGMPlus
+from bayes_ir.inference.kernels import DMPS, DPS, QCSSGM, AnnealedLangevin, Kernel, QCSSGMPlus
 from bayes_ir.inference.problem import ModelError, Problem, read_problem
 from bayes_ir.inference.run import Block, draw_blocks
 from bayes_ir.inference.samplers import DDIM, Ancestral, Langevin, Sampler
@@ -10,6 +10,7 @@ from bayes_ir.inference.samplers import DDIM, Ancestral, Langevin, Sampler
 __all__ = [
     "DDIM",
     "DMPS",
+    "DPS",
     "QCSSGM",
     "Ancestral",
     "AnnealedLangevin",

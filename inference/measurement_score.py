@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bayes_ir.inference.expectation_propagation import Sites, expectation_propagation
 from bayes_ir.inference.problem import ModelError, Problem
-from bayes_ir.inference.system import System
+from bayes_ir.inference.system import SpectralSystem, System
 from bayes_ir.models.channels import Channel, Gaussian
 
 __all__ = [
@@ -65,18 +65,15 @@ class MeasurementScore(ABC):
 
 @dataclass(frozen=True)
 class GaussianMarginal(MeasurementScore):
-    """Gaussian channel, exact: ``r = (v A A^T + D^2)^-1 (y - m)`` by the singular value decomposition."""
+    """Gaussian channel, exact: ``r = (v A A^T + D^2)^-1 (y - m)``, by decomposition or conjugate gradients."""
 
     channels = (Gaussian,)
 
     def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Any) -> ScoreResult:
-        residual = system.left_adjoint(system.y / system.noise - system.apply(mu))
-        slope = residual / (1 + variance * system.singular_values**2)
-        return ScoreResult(system.pull(slope, mu.dtype), None, {})
+        return ScoreResult(*system.pulled_solve(system.residual(mu), variance, mu.dtype, memory))
 
     def largest_curvature(self, system: System, variance: Tensor) -> Tensor:
-        s = system.singular_values
-        return (s**2 / (1 + variance * s**2)).max()
+        return _marginal_curvature(system, variance)
 
 
 @dataclass(frozen=True)
@@ -90,12 +87,11 @@ class InflatedNoise(MeasurementScore):
 
     def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Any) -> ScoreResult:
         weight = system.noise**2 / (system.noise**2 + variance)
-        residual = system.left_adjoint(weight * (system.y / system.noise - system.apply(mu)))
-        return ScoreResult(system.pull(residual, mu.dtype), None, {})
+        return ScoreResult(system.adjoint(weight * system.residual(mu), mu.dtype), None, {})
 
     def largest_curvature(self, system: System, variance: Tensor) -> Tensor:
         weight = system.noise**2 / (system.noise**2 + variance)
-        return (system.singular_values**2).max() * weight.max()
+        return system.largest_eigenvalue * weight.max()
 
 
 @dataclass(frozen=True)
@@ -107,11 +103,11 @@ class DiagonalMarginal(MeasurementScore):
 
     def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Any) -> ScoreResult:
         slope = system.tilt(system.apply(mu), variance * system.row_energy).slope
-        return ScoreResult(system.pull(system.left_adjoint(slope), mu.dtype), None, {})
+        return ScoreResult(system.adjoint(slope, mu.dtype), None, {})
 
     def largest_curvature(self, system: System, variance: Tensor) -> Tensor:
         # A^T diag(c) A with c_m <= 1 / (1 + v [A A^T]_mm) for a log-concave channel of unit noise.
-        return (system.singular_values**2).max() / (1 + variance * system.row_energy.min())
+        return system.largest_eigenvalue / (1 + variance * system.row_energy.min())
 
 
 @dataclass(frozen=True)
@@ -130,7 +126,18 @@ class PropagatedMarginal(MeasurementScore):
     max_sweeps: int = 30
     damping: float = 0.2
 
-    def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Sites | None) -> ScoreResult:
+    def check(self, problem: Problem, kernel: str) -> None:
+        super().check(problem, kernel)
+        if not isinstance(problem.channel, Gaussian) and not isinstance(problem.system, SpectralSystem):
+            raise ModelError(
+                f"{kernel}: expectation propagation needs the singular values of the operator, and "
+                f"{problem.operator!r} is too large to decompose; use QCSSGM(), which treats one measurement at a "
+                "time, or an operator with structure (A.has_svd)."
+            )
+
+    def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Any) -> ScoreResult:
+        if not isinstance(system, SpectralSystem):  # a Gaussian channel, for which EP is exact
+            return GaussianMarginal()(system, mu, variance, memory)
         result = expectation_propagation(
             system,
             system.apply(mu),
@@ -149,5 +156,9 @@ class PropagatedMarginal(MeasurementScore):
 
     def largest_curvature(self, system: System, variance: Tensor) -> Tensor:
         # (K + T^-1)^-1 <= (K + I)^-1, because a log-concave channel of unit noise has tau <= 1.
-        s = system.singular_values
-        return (s**2 / (1 + variance * s**2)).max()
+        return _marginal_curvature(system, variance)
+
+
+def _marginal_curvature(system: System, variance: Tensor) -> Tensor:
+    """Largest eigenvalue of ``A'^T (I + v A' A'^T)^-1 A'`` with ``A' = D^-1 A``; it grows with that of ``A' A'^T``."""
+    return system.largest_eigenvalue / (1 + variance * system.largest_eigenvalue)

@@ -20,9 +20,9 @@ from pyro.distributions import Independent
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from bayes_ir.inference.system import System
+from bayes_ir.inference.system import System, measurement_system
 from bayes_ir.models.channels import Channel, Gaussian
-from bayes_ir.models.operators import Identity, LinearOperator
+from bayes_ir.models.operators import Identity, LinearOperator, Operator
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["ModelError", "Problem", "read_problem"]
@@ -34,7 +34,7 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A linear inverse problem read from a Pyro model.
+    """An inverse problem read from a Pyro model.
 
     Attributes:
         site: name of the image site.
@@ -47,15 +47,23 @@ class Problem:
 
     site: str
     prior: DiffusionPrior
-    operator: LinearOperator
+    operator: Operator
     channel: Channel
     observed_site: str
     y: Tensor
 
     @cached_property
     def system(self) -> System:
-        """The measurement system in whitened singular coordinates, built once."""
-        return System(self.operator, self.channel, self.y)
+        """The measurement system of a linear operator, divided by its noise; built once.
+
+        Raises:
+            ModelError: for an operator that is not linear.
+        """
+        if not isinstance(self.operator, LinearOperator):
+            raise ModelError(
+                f"site {self.observed_site!r}: {self.operator!r} is not linear and has no matrix."
+            )
+        return measurement_system(self.operator, self.channel, self.y)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -93,7 +101,7 @@ class _Reader(Messenger):
 
     def __init__(self) -> None:
         super().__init__()
-        self.applied: list[tuple[LinearOperator, Tensor, Tensor]] = []
+        self.applied: list[tuple[Operator, Tensor, Tensor]] = []
 
     def _pyro_sample(self, msg: Any) -> None:
         if isinstance(msg["fn"], DiffusionPrior) and not msg["is_observed"] and msg["value"] is None:
@@ -229,9 +237,7 @@ def _channel(observed: Any, observed_site: str) -> Channel:
     return _unwrap(observed["fn"])
 
 
-def _operator(
-    channel: Channel, applied: list, image: Tensor, site: str, observed_site: str
-) -> LinearOperator:
+def _operator(channel: Channel, applied: list, image: Tensor, site: str, observed_site: str) -> Operator:
     location = channel._origin
     if location is image:
         return Identity(image.shape).to(dtype=image.dtype, device=image.device)
@@ -241,24 +247,20 @@ def _operator(
         if x is not image:
             raise ModelError(
                 f"the operator {operator!r} at site {observed_site!r} was applied to something computed from "
-                f"{site!r}, not to {site!r} itself; put that computation into the operator."
-            )
-        if not operator.linear:
-            raise ModelError(
-                f"site {observed_site!r}: {operator!r} is not linear, and the kernels here need a linear operator; "
-                "use a linear one, or DenseOperator with its Jacobian as a linearisation."
+                f"{site!r}, not to {site!r} itself; put that computation into the operator, or compose "
+                "operators with A @ B."
             )
         return operator
     raise ModelError(
         f"site {observed_site!r}: its channel was not given the output of an operator applied to {site!r} "
         f"(operators applied: {[type(o).__name__ for o, _, _ in applied] or 'none'}); write "
-        f"`{type(channel).__name__}(A({site}), ...)` with A a LinearOperator such as DenseOperator(matrix), "
+        f"`{type(channel).__name__}(A({site}), ...)` with A an operator such as DenseOperator(matrix), "
         "without arithmetic in between."
     )
 
 
 def _measurements(
-    y: Tensor, operator: LinearOperator, channel: Channel, prior: DiffusionPrior, name: str
+    y: Tensor, operator: Operator, channel: Channel, prior: DiffusionPrior, name: str
 ) -> Tensor:
     if y.shape != operator.measurement_shape:
         raise ModelError(
@@ -279,18 +281,18 @@ def _measurements(
     return y
 
 
-def _check_units(
-    y: Tensor, operator: LinearOperator, channel: Channel, prior: DiffusionPrior, name: str
-) -> None:
+def _check_units(y: Tensor, operator: Operator, channel: Channel, prior: DiffusionPrior, name: str) -> None:
     """Refuse y that no image within the data range could explain: |y_m| <= |a_m| |x| + 10 sd."""
-    if prior.data_range is None or not isinstance(channel, Gaussian):
+    if (
+        prior.data_range is None
+        or not isinstance(channel, Gaussian)
+        or not isinstance(operator, LinearOperator)
+    ):
         return
     low, high = prior.data_range
     largest = max(abs(low), abs(high)) * prior.event_shape.numel() ** 0.5
-    bound = (
-        operator.svd.gram_diagonal().double().sqrt() * largest
-        + 10 * torch.as_tensor(channel.noise_std).double()
-    )
+    gain = operator.gram_diagonal().double().sqrt() if operator.has_svd else torch.tensor(operator.norm())
+    bound = gain * largest + 10 * torch.as_tensor(channel.noise_std).double()
     excess = (y.abs() - bound.to(y.device)).amax()
     if excess > 0:
         raise ModelError(

@@ -22,6 +22,7 @@ from bayes_ir.inference.kernels.base import Info, Kernel
 from bayes_ir.inference.problem import ModelError, Problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.models.channels import Gaussian
+from bayes_ir.models.operators import LinearOperator
 from bayes_ir.models.priors.gaussian_mixture import GaussianMixture, GaussianMixturePrior
 
 __all__ = ["Exact", "exact_posterior"]
@@ -42,6 +43,10 @@ def exact_posterior(problem: Problem) -> tuple[GaussianMixture, Tensor]:
             "the exact posterior needs a GaussianPrior or GaussianMixturePrior and a Gaussian channel; this model has "
             f"{type(problem.prior).__name__} and {type(problem.channel).__name__}. "
             "Use QCSSGMPlus(), which serves every prior and channel."
+        )
+    if not isinstance(problem.operator, LinearOperator):
+        raise ModelError(
+            f"the exact posterior needs a linear operator, and {problem.operator!r} is not linear. Use DPS()."
         )
     prior = problem.prior.components
     system = problem.system

@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 
 from bayes_ir.inference.exact.truncated_gibbs import truncated_gaussian_gibbs
 from bayes_ir.inference.expectation_propagation import expectation_propagation, log_evidence
-from bayes_ir.inference.system import System
+from bayes_ir.inference.system import measurement_system
 from bayes_ir.models import (
     CorrelatedSensing,
     DenseOperator,
@@ -36,7 +36,7 @@ def _one_bit(operator, seed=0, noise=NOISE):
     """A system with one-bit data of a random image, and noised images to evaluate it at."""
     z = operator(_normal(*operator.event_shape, seed=seed))
     y = torch.where(z + noise * _normal(*z.shape, seed=seed + 1) >= 0, 1.0, -1.0).double()
-    return System(operator, OneBit(z, noise), y), _normal(3, *operator.event_shape, seed=seed + 2)
+    return measurement_system(operator, OneBit(z, noise), y), _normal(3, *operator.event_shape, seed=seed + 2)
 
 
 def _run(system, x, beta, **settings):
@@ -71,8 +71,8 @@ def test_tiny_cells_give_the_gaussian_channel(per_site):
     step = 1e-4
     channel = Quantized(z, NOISE, thresholds=torch.arange(-80_000, 80_001, dtype=torch.float64) * step)
     y = channel.quantise(z + NOISE * _normal(12, seed=4))
-    fine = System(operator, channel, y)
-    smooth = System(operator, Gaussian(z, NOISE), y)
+    fine = measurement_system(operator, channel, y)
+    smooth = measurement_system(operator, Gaussian(z, NOISE), y)
     x = _normal(2, 20, seed=5)
     _, _, ours = _run(fine, x, 0.5, per_site=per_site, tolerance=1e-8)
     kappa = 0.25 * smooth.singular_values**2
@@ -85,7 +85,7 @@ def test_tiny_cells_give_the_gaussian_channel(per_site):
 def test_gaussian_channel_is_exact_in_one_sweep(per_site):
     operator = GaussianSensing(30, (20,), seed=2, dtype=torch.float64)  # more measurements than pixels
     y = operator(_normal(20)) + NOISE * _normal(30, seed=1)
-    system = System(operator, Gaussian(y, NOISE), y)
+    system = measurement_system(operator, Gaussian(y, NOISE), y)
     x = _normal(4, 20, seed=2)
     _, kappa, result = _run(system, x, 2.0, per_site=per_site, tolerance=1e-10, damping=0.0)
     exact = system.left_adjoint(system.y / system.noise - system.apply(x)) / (1 + kappa)
@@ -96,7 +96,7 @@ def test_gaussian_channel_is_exact_in_one_sweep(per_site):
 def test_boxes_that_hold_everything_say_nothing():
     operator = GaussianSensing(10, (12,), seed=0, dtype=torch.float64)
     z = torch.zeros(10, dtype=torch.float64)
-    system = System(
+    system = measurement_system(
         operator, Quantized(z, NOISE, thresholds=torch.tensor([-1e6, 1e6], dtype=torch.float64)), z
     )
     mean, kappa, result = _run(system, _normal(3, 12), 1.0)
@@ -216,7 +216,7 @@ def test_noise_that_differs_between_measurements():
     operator = GaussianSensing(10, (14,), seed=5, dtype=torch.float64)
     noise = torch.linspace(0.05, 0.5, 10, dtype=torch.float64)
     y = operator(_normal(14)) + noise * _normal(10, seed=1)
-    system = System(operator, Gaussian(y, noise), y)
+    system = measurement_system(operator, Gaussian(y, noise), y)
     x = _normal(2, 14, seed=2)
     _, _, result = _run(system, x, 0.4)
     a = operator.to_matrix()
@@ -256,7 +256,9 @@ def test_sites_that_swing_are_damped_until_they_settle():
     x_0 = torch.rand(78, generator=rng, dtype=torch.float64)
     noise, moved = (torch.randn(n, generator=rng, dtype=torch.float64) for n in (40, 78))
     z = operator(x_0)
-    system = System(operator, OneBit(z, NOISE), torch.where(z + NOISE * noise >= 0, 1.0, -1.0).double())
+    system = measurement_system(
+        operator, OneBit(z, NOISE), torch.where(z + NOISE * noise >= 0, 1.0, -1.0).double()
+    )
     x = (x_0 + 3 * moved)[None]
     settings = {"tolerance": 1e-6, "max_sweeps": 1000}
     _, _, plain = _run(system, x, 3.0, damping=0.0, **settings)

@@ -9,6 +9,7 @@ import torch
 from bayes_ir.inference import (
     DDIM,
     DMPS,
+    DPS,
     QCSSGM,
     Ancestral,
     AnnealedLangevin,
@@ -40,6 +41,8 @@ SHORT = [
     AnnealedLangevin(levels=20, steps_per_level=2, inflated=True),
     DMPS(steps=20),
     DMPS(steps=20, diffusion=RectifiedFlow()),
+    DPS(steps=20),
+    DPS(steps=20, weight="likelihood"),
     QCSSGM(levels=20, steps_per_level=2),
     QCSSGMPlus(levels=20, steps_per_level=2),
     QCSSGMPlus(levels=20, steps_per_level=2, per_site=True),

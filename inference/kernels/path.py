@@ -1,0 +1,65 @@
+"""What every kernel that walks a path of noise levels has in common: schedule, forward process, state."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from bayes_ir.inference.kernels.base import Kernel
+from bayes_ir.inference.problem import Problem
+from bayes_ir.inference.rng import Rng
+from bayes_ir.inference.samplers import Level, Sampler
+from bayes_ir.models.diffusion import Diffusion, VarianceExploding
+from bayes_ir.models.priors.base import DiffusionPrior
+
+__all__ = ["PathKernel", "PathState"]
+
+
+@dataclass(frozen=True)
+class PathState:
+    """Images at the next level, and what the measurement rule may start from."""
+
+    x: Tensor  # (B, *event_shape)
+    memory: Any
+    schedule: list[Level]
+    k: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.k == len(self.schedule) - 1
+
+    @property
+    def levels(self) -> tuple[Level, Level]:
+        """The present level and the one the step leads to."""
+        return self.schedule[self.k], self.schedule[self.k + 1]
+
+    def moved(self, x: Tensor, memory: Any = None) -> PathState:
+        """The state at the next level."""
+        return PathState(x, memory, self.schedule, self.k + 1)
+
+
+class PathKernel(Kernel[PathState]):
+    """Kernel that walks back along a forward process with a sampler, one network evaluation a step."""
+
+    @property
+    @abstractmethod
+    def sampler(self) -> Sampler:
+        """How the denoiser becomes a path."""
+
+    def process(self, prior: DiffusionPrior) -> Diffusion:
+        """Forward process the sampler walks back along; by default variance exploding."""
+        return VarianceExploding(*prior.noise_range)
+
+    def length(self, problem: Problem) -> int:
+        return len(self.sampler.times(self._prior(problem)))
+
+    def init(self, problem: Problem, rng: Rng) -> PathState:
+        prior = self._prior(problem)
+        schedule = self.sampler.schedule(prior)
+        return PathState(self.sampler.start(prior, schedule[0], rng), None, schedule)
+
+    def _prior(self, problem: Problem) -> DiffusionPrior:
+        return problem.prior.with_diffusion(self.process(problem.prior))
