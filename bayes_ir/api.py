@@ -15,7 +15,16 @@ import pyro
 import torch
 from torch import Tensor
 
-from bayes_ir.inference import AnnealedLangevin, Exact, Kernel, Problem, QCSSGMPlus, draw_blocks, read_problem
+from bayes_ir.inference import (
+    DPS,
+    AnnealedLangevin,
+    Exact,
+    Kernel,
+    Problem,
+    QCSSGMPlus,
+    draw_blocks,
+    read_problem,
+)
 from bayes_ir.inference.run import block_plan
 from bayes_ir.models import Gaussian, GaussianMixturePrior
 
@@ -147,8 +156,10 @@ def default_kernel(problem: Problem) -> Kernel:
     """The best-measured kernel for a problem.
 
     ``Exact()`` where the posterior is known, ``AnnealedLangevin()`` for a Gaussian channel under a learned prior,
-    ``QCSSGMPlus()`` for every other channel.
+    ``QCSSGMPlus()`` for every other channel, ``DPS()`` where the operator is not linear.
     """
+    if not problem.operator.linear:
+        return DPS()
     if not isinstance(problem.channel, Gaussian):
         return QCSSGMPlus()
     return Exact() if isinstance(problem.prior, GaussianMixturePrior) else AnnealedLangevin()

@@ -46,37 +46,52 @@ def _errors_in_words() -> Iterator[None]:
 
 @app.command()
 def run(
-    problem: Annotated[str, typer.Argument(help="Name of a shipped problem; see `bayes-ir list`.")],
     out: Annotated[Path, typer.Option(help="Folder for the posterior, the tables and the figures.")],
+    problem: Annotated[
+        str | None, typer.Argument(help="Name of a shipped problem; see `bayes-ir list`.")
+    ] = None,
     kernel: Annotated[
         str | None, typer.Option(help="Kernel; by default the one that suits the problem.")
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting of the kernel, NAME=VALUE; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="Setting of the operator or of the kernel, NAME=VALUE; may be repeated."),
     ] = None,
     draws: Annotated[int, typer.Option(help="Draws per chain.")] = 16,
     chains: Annotated[int, typer.Option(help="Chains.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the operator, the noise and the draws.")] = 0,
-    image: Annotated[int | None, typer.Option(help="Number of the truth, for the digits 0 to 19.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Number of the truth (digits 0 to 19), or with --operator an image file."),
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="Instead of a problem: operator that measures your --image.")
+    ] = None,
+    noise_std: Annotated[
+        float, typer.Option(help="Noise of the measurements of --operator, in their units.")
+    ] = 0.05,
+    prior: Annotated[str, typer.Option(help="Prior for --operator.")] = "mnist",
     device: Annotated[str | None, typer.Option(help="Torch device, such as cpu or cuda.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the posterior found in OUT.")] = True,
 ) -> None:
-    """Sample the posterior of a shipped problem, print the summary and draw the uncertainty.
+    """Sample the posterior of a shipped problem or of your own image, print the summary, draw the uncertainty.
 
     Stop it at any time: the same command goes on from the last whole block.
     """
     with _errors_in_words():
-        from bayes_ir.report import run_problem
+        from bayes_ir.problems.own_image import parse_settings
+        from bayes_ir.report import build_kernel, choose_problem, run_problem
 
+        chosen, kernel_settings = choose_problem(
+            problem, operator, image, parse_settings(setting or []), noise_std, prior, seed
+        )
         run_problem(
-            problem,
+            chosen,
+            build_kernel(kernel, kernel_settings, chosen.kernel),
             out,
-            kernel=kernel,
-            settings=setting or [],
             draws=draws,
             chains=chains,
             seed=seed,
-            image=image,
             device=device,
             resume=resume,
         )

@@ -29,6 +29,7 @@ def list_everything() -> None:
     from bayes_ir import models
     from bayes_ir.models.priors import read_card
     from bayes_ir.problems import PROBLEMS
+    from bayes_ir.sketches import EXAMPLES, sketch
 
     def members(base: type) -> dict[str, Any]:
         found = (getattr(models, name) for name in models.__all__)
@@ -41,7 +42,10 @@ def list_everything() -> None:
     sections: dict[str, Mapping[str, str]] = {
         "problems": {name: _first_line(build) for name, build in PROBLEMS.items()},
         "priors": {name: read_card(name)["description"] for name in models.available_priors()},
-        "operators": {name: _first_line(c) for name, c in members(models.Operator).items()},
+        "operators": {
+            name: f"{sketch(EXAMPLES[name]()) if name in EXAMPLES else '':35}  {_first_line(c)}"
+            for name, c in members(models.Operator).items()
+        },
         "channels": {name: _first_line(c) for name, c in members(models.Channel).items()},
         "kernels": {name: f"{_first_line(k)} [{k.citation}]" for name, k in kernels().items()},
     }

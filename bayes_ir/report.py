@@ -1,9 +1,9 @@
-"""What ``bayes-ir run`` does: sample a shipped problem, write everything down, print what a person wants to know."""
+"""What ``bayes-ir run`` does: sample a problem, write everything down, print what a person wants to know."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,43 +12,81 @@ from bayes_ir.api import sample
 from bayes_ir.cli_list import kernels
 from bayes_ir.inference import Exact, Kernel
 from bayes_ir.problems import InverseProblem, build_problem
+from bayes_ir.problems.own_image import operator_builders, own_problem
 from bayes_ir.words import look_up
 
 if TYPE_CHECKING:
     import pandas
     import xarray
 
-__all__ = ["build_kernel", "compare_with_exact", "run_problem"]
+__all__ = ["build_kernel", "choose_problem", "compare_with_exact", "run_problem"]
+
+
+def choose_problem(
+    name: str | None,
+    operator: str | None,
+    image: str | None,
+    settings: Mapping[str, Any],
+    noise_std: float,
+    prior: str,
+    seed: int,
+) -> tuple[InverseProblem, dict[str, Any]]:
+    """The problem a command line asks for, and the settings that are left for the kernel.
+
+    With an operator, its own settings are taken out by name; a setting that both know goes to the operator.
+
+    Raises:
+        ValueError: unless there is either a problem or an operator with an image file, or for unknown names.
+    """
+    if (name is None) == (operator is None):
+        raise ValueError(
+            "run: expected either the name of a shipped problem (see `bayes-ir list`) or --operator NAME with "
+            "--image FILE."
+        )
+    if operator is None:
+        if image is not None and not image.isdecimal():
+            raise ValueError(
+                f"--image {image}: expected the number of a shipped digit; a file needs --operator NAME."
+            )
+        return build_problem(str(name), None if image is None else int(image), seed), dict(settings)
+    if image is None:
+        raise ValueError(f"--operator {operator}: expected --image FILE, the image to measure.")
+    own = look_up("operator", operator, operator_builders())
+    known = set(inspect.signature(own).parameters)
+    of_kernel = {key for key in settings if key not in known and key in _kernel_settings()}
+    of_operator = {key: value for key, value in settings.items() if key not in of_kernel}
+    problem = own_problem(Path(image), operator, of_operator, noise_std, prior, seed)
+    return problem, {key: settings[key] for key in of_kernel}
+
+
+def _kernel_settings() -> set[str]:
+    return {field.name for kernel in kernels().values() for field in fields(kernel)}
 
 
 def run_problem(
-    name: str,
+    problem: InverseProblem,
+    chosen: Kernel,
     out: Path,
     *,
-    kernel: str | None,
-    settings: Sequence[str],
     draws: int,
     chains: int,
     seed: int,
-    image: int | None,
     device: str | None,
     resume: bool,
 ) -> xarray.DataTree:
-    """Sample a shipped problem into ``out``: ``posterior.zarr``, two CSV tables and ``uncertainty.png``.
+    """Sample a problem into ``out``: ``posterior.zarr``, two CSV tables and ``uncertainty.png``.
 
     Raises:
-        ValueError: for unknown names or settings, or a store in ``out`` made with others.
+        ValueError: for a store in ``out`` made with other settings, or a kernel that cannot serve the problem.
         OSError: when ``out`` cannot be written.
     """
     from rich.console import Console
 
     from bayes_ir.analysis import plot_uncertainty, summary
 
-    problem = build_problem(name, image, seed)
-    chosen = build_kernel(kernel, settings, problem)
     out.mkdir(parents=True, exist_ok=True)
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{name}: {chosen!r}, {chains} chains of {draws} draws")
+    console.print(f"{problem.name}: {chosen!r}, {chains} chains of {draws} draws")
     posterior = sample(
         problem.model,
         chosen,
@@ -65,7 +103,7 @@ def run_problem(
     print(tables)
     tables.to_csv(out / "summary.csv")
     plot_uncertainty(posterior, truth).savefig(out / "uncertainty.png", dpi=150, bbox_inches="tight")
-    if name.startswith("exact"):
+    if problem.name.startswith("exact"):
         comparison = compare_with_exact(problem, posterior, seed)
         print("\nAgainst the exact posterior\n" + comparison.to_string(float_format="{:.4f}".format))
         comparison.to_csv(out / "exact.csv")
@@ -73,31 +111,21 @@ def run_problem(
     return posterior
 
 
-def build_kernel(name: str | None, settings: Sequence[str], problem: InverseProblem) -> Kernel:
-    """The kernel a command line names, with settings given as ``NAME=VALUE``.
+def build_kernel(name: str | None, settings: Mapping[str, Any], own: Kernel) -> Kernel:
+    """The kernel a command line names, with its settings.
 
     Without a name, the problem's own kernel; the settings change it either way.
 
     Raises:
         ValueError: for an unknown kernel or setting, each with the nearest one that exists.
     """
-    own = problem.kernel
-    if name is None or name == type(own).__name__:
-        kernel = own
-    else:
-        kernel = look_up("kernel", name, kernels())()
+    kernel = own if name in (None, type(own).__name__) else look_up("kernel", name, kernels())()
     known = {field.name: field for field in fields(kernel)}
-    values: dict[str, Any] = {}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise ValueError(f"--set {setting!r}: expected NAME=VALUE, such as --set step_size=0.2.")
+    for key, value in settings.items():
         look_up(f"setting of {type(kernel).__name__}", key, known)
-        try:
-            values[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            raise ValueError(f"--set {setting!r}: {text!r} is not a number, True or False.") from None
-    return replace(kernel, **values)
+        if isinstance(value, str):
+            raise ValueError(f"--set {key}={value}: {value!r} is not a number, True or False.")
+    return replace(kernel, **settings)
 
 
 def compare_with_exact(problem: InverseProblem, posterior: xarray.DataTree, seed: int) -> pandas.DataFrame:

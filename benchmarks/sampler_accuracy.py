@@ -24,6 +24,7 @@ from bayes_ir import simulate
 from bayes_ir.analysis import sliced_wasserstein
 from bayes_ir.inference import (
     DMPS,
+    DPS,
     QCSSGM,
     AnnealedLangevin,
     Exact,
@@ -127,6 +128,8 @@ def main() -> None:
         AnnealedLangevin(inflated=True),
         DMPS(),
         DMPS(diffusion=RectifiedFlow()),
+        DPS(),
+        DPS(weight="likelihood"),
     ]
     cases: dict[str, tuple[Problem, Callable, list[Kernel]]] = {
         "one-bit": (one_bit, one_bit_truth, [QCSSGM(), QCSSGMPlus(tolerance=1e-2)]),

@@ -142,7 +142,7 @@ REFUSALS = {
             {"y": torch.ones(4)},
             DMPS(),
         ),
-        "is not linear, and the kernels here need a linear operator",
+        "DMPS needs a linear operator, and _Square",
     ),
     "8-bit image": (
         _sample(
