@@ -2,7 +2,7 @@
 
     python benchmarks/restoration_tasks.py
 
-Sixteen MNIST test digits per task, prior "mnist", Gaussian noise 0.05, posterior mean of 8 draws per digit: PSNR of the
+Sixteen MNIST test digits per task, prior "mnist", Gaussian noise 0.05, posterior mean of 4 draws per digit: PSNR of the
 mean (mean over digits) and of the pseudo-inverse ``A^+ y``, in dB.  Nothing in the kernels knows which
 operator it is given.
 """
@@ -119,7 +119,7 @@ def measure(operator: LinearOperator, kernel: Kernel, truth: Tensor, draws: int)
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--digits", type=int, default=16)
-    parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--steps", type=int, default=100)
     given = parser.parse_args()
     truth = test_digits()[0][: given.digits]
