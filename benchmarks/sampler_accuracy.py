@@ -28,6 +28,8 @@ from bayes_ir.inference import (
     QCSSGM,
     AnnealedLangevin,
     Exact,
+    GuidedDiffusion,
+    Isotropic,
     Kernel,
     Problem,
     QCSSGMPlus,
@@ -130,9 +132,15 @@ def main() -> None:
         DMPS(diffusion=RectifiedFlow()),
         DPS(),
         DPS(weight="likelihood"),
+        GuidedDiffusion(steps=128),
+        GuidedDiffusion(denoising_posterior=Isotropic(with_jacobian=True), steps=128),
     ]
     cases: dict[str, tuple[Problem, Callable, list[Kernel]]] = {
-        "one-bit": (one_bit, one_bit_truth, [QCSSGM(), QCSSGMPlus(tolerance=1e-2)]),
+        "one-bit": (
+            one_bit,
+            one_bit_truth,
+            [QCSSGM(), QCSSGMPlus(tolerance=1e-2), GuidedDiffusion(steps=128)],
+        ),
         "gaussian": (gaussian, exact_draws, linear),
         "mixture": (overlapping, exact_draws, linear),
         "separate mixture": (separate, exact_draws, linear),

@@ -43,7 +43,7 @@ def main() -> None:
     for _ in range(len(state.schedule) - 1):
         now, x = state.schedule[state.k], state.x
         network.append(clock(lambda x=x, now=now: prior.denoise(x, now.t)))
-        v, memory = kernel.denoising_posterior.variance(now.a, now.b), state.memory
+        v, memory = kernel.denoising_posterior.variance(prior, now.a, now.b), state.memory
         measurement.append(clock(lambda x=x, v=v, memory=memory: rule(problem.system, x, v, memory)))
         started = time.perf_counter()
         state, info = kernel.step(problem, state, rng)

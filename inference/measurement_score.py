@@ -112,7 +112,7 @@ class DiagonalMarginal(MeasurementScore):
 
 @dataclass(frozen=True)
 class PropagatedMarginal(MeasurementScore):
-    """Any channel by expectation propagation; exact for a Gaussian one.
+    """Any channel by expectation propagation, a Gaussian one in closed form.
 
     Attributes:
         per_site: own site variances instead of a shared one.
@@ -136,8 +136,9 @@ class PropagatedMarginal(MeasurementScore):
             )
 
     def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Any) -> ScoreResult:
-        if not isinstance(system, SpectralSystem):  # a Gaussian channel, for which EP is exact
+        if isinstance(system.channel, Gaussian):
             return GaussianMarginal()(system, mu, variance, memory)
+        assert isinstance(system, SpectralSystem)  # see check
         result = expectation_propagation(
             system,
             system.apply(mu),

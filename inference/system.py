@@ -62,6 +62,7 @@ class System(ABC):
 
     Attributes:
         measurements: M.
+        channel: the channel at y.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class System(ABC):
         self.measurements = operator.measurement_shape.numel()
         self.y = y.to(torch.float64).reshape(-1)
         self.noise = noise
-        self._channel = channel.with_location(y.to(torch.float64))
+        self.channel = channel.with_location(y.to(torch.float64))
 
     @cached_property
     def row_energy(self) -> Tensor:
@@ -106,7 +107,7 @@ class System(ABC):
         """Tilted normaliser of the channel in whitened coordinates, all (B, M)."""
         shape = (len(mean), *self.operator.measurement_shape)
         y = self.y.reshape(self.operator.measurement_shape)
-        log_z, slope, curvature = self._channel.tilt(
+        log_z, slope, curvature = self.channel.tilt(
             y, (mean * self.noise).reshape(shape), (variance * self.noise**2).expand_as(mean).reshape(shape)
         )
         flat = mean.shape

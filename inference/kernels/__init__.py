@@ -5,6 +5,7 @@ from bayes_ir.inference.kernels.base import Info, Kernel, State
 from bayes_ir.inference.kernels.dmps import DMPS
 from bayes_ir.inference.kernels.dps import DPS
 from bayes_ir.inference.kernels.guided import GuidedKernel
+from bayes_ir.inference.kernels.guided_diffusion import GuidedDiffusion
 from bayes_ir.inference.kernels.qcs_sgm import QCSSGM
 from bayes_ir.inference.kernels.qcs_sgm_plus import QCSSGMPlus
 
@@ -13,6 +14,7 @@ __all__ = [
     "DPS",
     "QCSSGM",
     "AnnealedLangevin",
+    "GuidedDiffusion",
     "GuidedKernel",
     "Info",
     "Kernel",

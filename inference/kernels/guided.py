@@ -55,12 +55,19 @@ class GuidedKernel(PathKernel):
 
     def step(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
         now, then = state.levels
-        x_t = state.x
-        x0_hat = self._prior(problem).denoise(x_t, now.t)
-        mu = self.denoising_posterior.mean(x_t, x0_hat, now.a, now.b)
-        v = self.denoising_posterior.variance(now.a, now.b)
-        slope, memory, info = self.measurement_score(problem.system, mu, v, state.memory)
-        x0_hat_y = x0_hat + self.scale * v * slope
+        prior, posterior = self._prior(problem), self.denoising_posterior
+        with torch.set_grad_enabled(posterior.jacobian):
+            x_t = state.x.detach().requires_grad_(posterior.jacobian)
+            x0_hat = prior.denoise(x_t, now.t)
+        v = posterior.variance(prior, now.a, now.b)
+        mu = posterior.mean(x_t.detach(), x0_hat.detach(), now.a, now.b)
+        pulled_slope, memory, info = self.measurement_score(problem.system, mu, v, state.memory)
+        if posterior.jacobian:
+            (pulled,) = torch.autograd.grad(x0_hat, x_t, pulled_slope)
+            change = now.b**2 / now.a * pulled
+        else:
+            change = v * pulled_slope
+        x_t, x0_hat_y = x_t.detach(), x0_hat.detach() + self.scale * change
         # In x_t the measurement rule's curvature is a^-2 times that in mu = x_t / a.
         curvature = self.scale * self.measurement_score.largest_curvature(problem.system, v) / now.a**2
         x = self.sampler.move(x_t, x0_hat_y, now, then, curvature, rng)
