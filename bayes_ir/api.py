@@ -26,7 +26,7 @@ from bayes_ir.inference import (
     read_problem,
 )
 from bayes_ir.inference.run import block_plan
-from bayes_ir.models import Gaussian, GaussianMixturePrior
+from bayes_ir.models import Gaussian, GaussianMixturePrior, LinearOperator
 
 if TYPE_CHECKING:
     import xarray
@@ -221,13 +221,24 @@ def _sink(problem: Problem, settings: dict[str, Any], store: str | Path | None, 
         chains=settings["chains"],
         block_size=settings["block_size"],
     )
-    constants = {
-        f"{problem.site}_back_projection": (layout.event_dims, problem.operator.pinv(problem.y).cpu().numpy())
-    }
+    back = _back_projection(problem)
+    constants = (
+        {} if back is None else {f"{problem.site}_back_projection": (layout.event_dims, back.cpu().numpy())}
+    )
     observed = problem.y.cpu().numpy()
     if store is None:
         return MemorySink(layout, observed, constants, settings)
     return ZarrSink(store, layout, observed, constants, settings, resume=resume)
+
+
+def _back_projection(problem: Problem) -> Tensor | None:
+    """``A^T y``, or for an operator that is not linear its pseudo-inverse of y, if it has one."""
+    if isinstance(problem.operator, LinearOperator):
+        return problem.operator.adjoint(problem.y)
+    try:
+        return problem.operator.pinv(problem.y)
+    except TypeError:
+        return None
 
 
 def _settings(problem: Problem, kernel: Kernel) -> dict[str, Any]:

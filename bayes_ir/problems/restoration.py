@@ -84,7 +84,7 @@ def compressed_sensing(image: int = 7, seed: int = 0) -> InverseProblem:
 
 
 def phase_retrieval(image: int = 7, seed: int = 0) -> InverseProblem:
-    """Magnitudes of the Fourier transform, twice oversampled; DPS."""
+    """Magnitudes of the Fourier transform of the image padded to 1.5 times its side; DPS."""
     return _digit("phase-retrieval", PhaseRetrieval(SHAPE, oversampling=2.0), image, seed, DPS())
 
 
