@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_ir.inference import AnnealedLangevin
+from bayes_ir.inference import DPS, AnnealedLangevin, Kernel
 from bayes_ir.models import Gaussian, Operator, load_prior, operators
 from bayes_ir.problems.base import InverseProblem, observed
 from bayes_ir.words import look_up
@@ -43,7 +43,7 @@ def own_problem(
     law = load_prior(prior)
     truth = read_image(image, law.event_shape, law.data_range or (0.0, 1.0))
     measured = build_operator(operator, law.event_shape, settings)
-    kernel = AnnealedLangevin(levels=300, steps_per_level=1)
+    kernel: Kernel = AnnealedLangevin(levels=300, steps_per_level=1) if measured.linear else DPS()
     return observed(image.stem, law, measured, lambda z: Gaussian(z, noise_std), truth, seed, kernel)
 
 

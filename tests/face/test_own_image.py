@@ -75,6 +75,17 @@ def test_settings_of_operator_and_kernel(picture, tmp_path):
     assert "levels=3" in result.output
 
 
+@pytest.mark.parametrize(("operator", "setting"), [("JPEG", "quality=20"), ("Radon", "angles=6")])
+def test_the_kernel_suits_the_operator(operator, setting, picture, tmp_path):
+    short = "steps=3" if operator == "JPEG" else "levels=3"
+    result = _run(
+        *("run", "--image", picture, "--operator", operator, "--set", setting, "--set", short),
+        *("--prior", "mnist-gmm", "--draws", 2, "--chains", 1, "--out", tmp_path / "o"),
+    )
+    assert result.exit_code == 0, result.output
+    assert ("DPS(" if operator == "JPEG" else "AnnealedLangevin(") in result.output
+
+
 def test_image_is_read_in_the_units_of_the_prior(picture):
     image = read_image(picture, SHAPE, (-1.0, 1.0))
     assert image.shape == SHAPE and image.min() == -1 and image.max() == 1 and image.dtype == torch.float32
