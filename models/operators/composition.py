@@ -79,7 +79,7 @@ class Composition(Operator):
         return f"{self.outer!r} @ {self.inner!r}"
 
 
-class LinearComposition(LinearOperator):
+class LinearComposition(Composition, LinearOperator):
     """``z = A B x`` for linear A and B.
 
     Args:
@@ -91,15 +91,10 @@ class LinearComposition(LinearOperator):
         ValueError: if A does not take what B measures.
     """
 
-    def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
-        check_chain("A @ B", outer, inner)
-        super().__init__(inner.event_shape, outer.measurement_shape, outer.dtype, outer.device)
-        self.outer, self.inner = outer, inner
-        self.rounding = max(outer.rounding, inner.rounding)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``A(B x)``."""
-        return self.outer.forward(self.inner.forward(x))
+    outer: LinearOperator
+    inner: LinearOperator
+    pinv = LinearOperator.pinv
+    __repr__ = LinearOperator.__repr__
 
     def adjoint(self, z: Tensor) -> Tensor:
         """``B^T(A^T z)``."""
@@ -107,5 +102,5 @@ class LinearComposition(LinearOperator):
         return self.inner.adjoint(self.outer.adjoint(z))
 
     def extra_repr(self) -> str:
-        """The parts."""
-        return f"{self.outer!r}, {self.inner!r}"
+        """The parts and the shape of an image."""
+        return f"{self.outer!r}, {self.inner!r}, event_shape={tuple(self.event_shape)}"
