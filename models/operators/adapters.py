@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bayes_ir.models.operators._checks import as_dtype, as_shape, seeded_generator
+from bayes_ir.models.operators._linear_map import linear_map
 from bayes_ir.models.operators.linear import LinearOperator
 
 __all__ = ["FunctionOperator", "from_physics", "from_scipy", "to_scipy"]
@@ -119,32 +120,6 @@ class FunctionOperator(LinearOperator):
         return f"{name}, event_shape={tuple(self.event_shape)}"
 
 
-class _NumpyMap(torch.autograd.Function):
-    """A linear map outside torch, ``apply(x)`` on rows, with its transpose as derivative."""
-
-    @staticmethod
-    def forward(x: Tensor, apply: Map, transpose: Map) -> Tensor:
-        return apply(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        _, ctx.apply_map, ctx.transpose_map = inputs
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return _NumpyMap.apply(gradients[0], ctx.transpose_map, ctx.apply_map), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        return _NumpyMap.apply(tangents[0], ctx.apply_map, ctx.transpose_map)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, x: Tensor, apply: Map, transpose: Map) -> tuple[Tensor, int]:
-        rows = x.movedim(in_dims[0], 0)
-        result = _NumpyMap.apply(rows.flatten(0, -2), apply, transpose)
-        return result.unflatten(0, rows.shape[:-1]), 0
-
-
 def from_scipy(
     operator: Any, event_shape: Any = None, measurement_shape: Any = None, dtype: torch.dtype = torch.float64
 ) -> FunctionOperator:
@@ -181,15 +156,20 @@ def from_scipy(
 
     def rows(product: Callable) -> Map:
         def apply(x: Tensor) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(product(x.detach().numpy().T).T)).to(x.dtype)
+            columns = x.detach().flatten(0, -2).numpy().T
+            return (
+                torch.from_numpy(np.ascontiguousarray(product(columns).T))
+                .to(x.dtype)
+                .unflatten(0, x.shape[:-1])
+            )
 
         return apply
 
     apply, transpose = rows(linear.matmat), rows(linear.rmatmat)
     return FunctionOperator(
-        lambda x: _NumpyMap.apply(x.flatten(1), apply, transpose).unflatten(1, measured),
+        lambda x: linear_map(x.flatten(1), apply, transpose).unflatten(1, measured),
         events,
-        lambda z: _NumpyMap.apply(z.flatten(1), transpose, apply).unflatten(1, events),
+        lambda z: linear_map(z.flatten(1), transpose, apply).unflatten(1, events),
         dtype,
     )
 

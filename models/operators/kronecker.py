@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from bayes_ir.models.operators._checks import as_image_shape, as_real
+from bayes_ir.models.operators._gather import take
 from bayes_ir.models.operators.linear import LinearOperator
 from bayes_ir.models.operators.svd import SVD
 
@@ -95,7 +96,7 @@ class KroneckerSVD(SVD):
 
     def _gather(self, grid: Tensor) -> Tensor:
         """The inverse of :meth:`_spread`."""
-        return grid.flatten(-3).index_select(-1, self.order)
+        return take(grid.flatten(-3), self.order)
 
     @property
     def _left(self) -> tuple[Tensor | None, ...]:

@@ -187,8 +187,16 @@ class LinearOperator(Operator):
         return self.forward(basis).reshape(n, -1).mT
 
     def gram_diagonal(self) -> Tensor:
-        """``diag(A A^T)``, the squared norms of the rows of ``A``, shaped measurement_shape."""
-        return self.svd.gram_diagonal()
+        """``diag(A A^T)``, the squared norms of the rows of ``A``, shaped measurement_shape.
+
+        From the structured decomposition, or from the matrix of a small operator.
+
+        Raises:
+            ValueError: for an operator without structure that is too large for a matrix.
+        """
+        if self.structured or not self.has_svd:
+            return self.svd.gram_diagonal()
+        return self.to_matrix().square().sum(1).unflatten(0, self.measurement_shape)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """A copy on another device or in another dtype; a decomposition already made goes along.

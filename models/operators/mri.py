@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from bayes_ir.models.operators._checks import as_shape
+from bayes_ir.models.operators._gather import take
 from bayes_ir.models.operators.complex_images import as_channels, as_complex
 from bayes_ir.models.operators.linear import LinearOperator
 from bayes_ir.models.operators.svd import SVD, OrthonormalRowsSVD
@@ -56,7 +57,7 @@ def sample(image: Tensor, points: Tensor) -> Tensor:
     """The points of the FFT of an image, (*batch, H, W) -> (*batch, 2, K), real and imaginary."""
     # The FFT refuses an empty batch.
     kspace = torch.fft.fft2(image, norm="ortho") if image.numel() else image + 0j
-    return parts(kspace.flatten(-2).index_select(-1, points))
+    return parts(take(kspace.flatten(-2), points))
 
 
 def fill(z: Tensor, points: Tensor, plane: torch.Size) -> Tensor:
@@ -201,14 +202,14 @@ class ConjugatePairsSVD(SVD):
     def left(self, c: Tensor) -> Tensor:
         """``U c``: every number of z is one coefficient times its weight."""
         self._expect("c", c, self.singular_values.shape)
-        return (c.index_select(-1, self.column_of) * self.weight).unflatten(-1, self.measurement_shape)
+        return (take(c, self.column_of) * self.weight).unflatten(-1, self.measurement_shape)
 
     def left_adjoint(self, z: Tensor) -> Tensor:
         """``U^T z``: the weighted sum or difference of a pair."""
         self._expect("z", z, self.measurement_shape)
         flat = z.flatten(-2)
-        first = flat.index_select(-1, self.first) * self.first_weight
-        return first + flat.index_select(-1, self.second) * self.second_weight
+        first = take(flat, self.first) * self.first_weight
+        return first + take(flat, self.second) * self.second_weight
 
     def right(self, c: Tensor) -> Tensor:
         """``V c = A^T U diag(1/s) c``."""

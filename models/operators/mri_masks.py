@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from bayes_ir.models.operators._checks import as_shape, seeded_generator
+from bayes_ir.models.operators._image_checks import as_positive
 from bayes_ir.models.operators.poisson_darts import poisson_darts
 
 __all__ = ["gaussian_1d", "gaussian_2d", "poisson_disk", "uniform_1d"]
@@ -87,7 +88,7 @@ def gaussian_1d(
     """
     where = "gaussian_1d"
     plane = _plane(where, shape)
-    weights = -_square(plane[1]) / (2 * _positive(where, "spread", spread) ** 2)
+    weights = -_square(plane[1]) / (2 * as_positive(where, "spread", spread) ** 2)
     return _columns(where, plane, acceleration, centre_fraction, weights, seed)
 
 
@@ -119,7 +120,7 @@ def gaussian_2d(
     plane = _plane(where, shape)
     centre, budget = _centre_2d(where, plane, acceleration, centre_fraction)
     square = _square(plane[0])[:, None] + _square(plane[1])
-    weights = -square / (2 * _positive(where, "spread", spread) ** 2)
+    weights = -square / (2 * as_positive(where, "spread", spread) ** 2)
     chosen = _draw(weights.flatten(), centre.flatten(), budget, seeded_generator(where, seed))
     return chosen.unflatten(0, plane)
 
@@ -162,7 +163,7 @@ def poisson_disk(
     centre, budget = _centre_2d(where, plane, acceleration, centre_fraction)
     if not 0 <= slope < math.inf:
         raise ValueError(f"{where}: expected slope >= 0, got {slope}.")
-    tolerance = _positive(where, "tolerance", tolerance)
+    tolerance = as_positive(where, "tolerance", tolerance)
     draws = torch.rand(plane.numel(), generator=seeded_generator(where, seed), dtype=torch.float64)
     draws[centre.flatten()] = -1.0  # the centre goes first
     profile = 1 + slope * (4 * (_square(plane[0])[:, None] + _square(plane[1]))).sqrt().numpy()
@@ -180,12 +181,6 @@ def _plane(where: str, shape: Any) -> torch.Size:
             f"{where}: expected shape=(H, W), got {tuple(plane)}; coils and channels share one mask."
         )
     return plane
-
-
-def _positive(where: str, name: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{where}: expected {name} > 0, got {value}.")
-    return float(value)
 
 
 def _square(n: int) -> Tensor:

@@ -21,6 +21,7 @@ images of both are shifted against each other by (f - 1)/2 pixels.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -56,8 +57,9 @@ class _Downsampling(Kronecker):
         rows, columns = self._matrix(shape[1]), self._matrix(shape[2])
         super().__init__(rows, columns, event_shape=shape, dtype=dtype)
 
+    @abstractmethod
     def _matrix(self, size: int) -> Tensor:
-        raise NotImplementedError
+        """The map of ``size`` pixels along one side, (size / f, size), float64."""
 
     def extra_repr(self) -> str:
         """The settings, not the factors."""
