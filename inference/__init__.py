@@ -11,7 +11,8 @@ from bayes_ir.inference.kernels import (
     Kernel,
     QCSSGMPlus,
 )
-from bayes_ir.inference.problem import ModelError, Problem, read_problem
+from bayes_ir.inference.problem import ModelError, Problem
+from bayes_ir.inference.reading import read_problem
 from bayes_ir.inference.run import Block, draw_blocks
 from bayes_ir.inference.samplers import DDIM, Ancestral, Langevin, Sampler
 
