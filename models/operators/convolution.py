@@ -26,7 +26,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from bayes_ir.models.operators._checks import as_image_shape
@@ -130,6 +129,8 @@ class Blur(LinearOperator):
         self.rounding = max(self.rounding, torch.finfo(taps.dtype).eps)
         self.boundary = boundary
         self._start, self._continued = start, continued
+        from scipy.fft import next_fast_len  # a tenth of the start-up, if it stood above
+
         self._grid = [next_fast_len(n + m, real=True) for n, m in zip(start, seen, strict=True)]
         self.kernel = taps.to(dtype)  # (odd, odd)
         self.transfer = torch.fft.rfft2(taps.double(), s=self._grid).to(dtype.to_complex())
