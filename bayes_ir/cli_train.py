@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import platform
 import shlex
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from bayes_ir.models.training import TrainingSettings
 
 __all__ = ["save_results", "train"]
+
+_LARGEST_PCA = 16_384  # values per image up to which principal components are worth their time and storage
 
 
 def train(
@@ -39,11 +42,18 @@ def train(
     width: Annotated[int, typer.Option(help="Feature channels, a multiple of 8.")] = 64,
     depth: Annotated[int, typer.Option(help="Residual blocks on each side.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images to calibrate on; by default a tenth of DATA, at most 2,048, is not trained on."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, ...")] = "cpu",
     resume: Annotated[bool, typer.Option(help="Go on from a checkpoint found in OUT.")] = True,
 ) -> None:
     """Train a prior on images.
 
+    What the denoiser leaves uncertain is then measured on images that it was not trained on.
     Stop it with Ctrl-C at any time: the same command goes on from the last checkpoint and ends with
     the weights an uninterrupted run would have given.
     """
@@ -59,7 +69,7 @@ def train(
         settings = training.TrainingSettings(
             objective, steps, batch_size, learning_rate, ema_decay, width, depth, seed
         )
-        images = load_images(data)
+        images, kept_out = _split(load_images(data), None if held_out is None else load_images(held_out))
         columns = (
             TextColumn("training {task.fields[name]}"),
             BarColumn(),
@@ -100,6 +110,7 @@ def train(
         "--width": width,
         "--depth": depth,
         "--seed": seed,
+        **({} if held_out is None else {"--held-out": held_out}),
         "--device": device,
         "--out": out,
     }
@@ -110,7 +121,15 @@ def train(
         "machine": _machine(device),
     }
     described = {"name": data.name, "images": len(images)}
-    card = save_results(denoiser, settings, images, out / name, described, record)
+    console.print(f"Calibrating on {len(kept_out)} images not trained on.")
+    calibrated_on = {
+        "images": len(kept_out),
+        "data": data.name + ", kept out of training" if held_out is None else held_out.name,
+        "command": record["command"],
+    }
+    card = save_results(
+        denoiser, settings, images, out / name, described, record, held_out=(kept_out, calibrated_on)
+    )
     console.print(f"Wrote {card}; use it with load_prior({str(card)!r}).", soft_wrap=True)
 
 
@@ -122,6 +141,7 @@ def save_results(
     data: dict[str, Any],
     record: dict[str, Any],
     about: dict[str, Any] | None = None,
+    held_out: tuple[Tensor, dict[str, Any]] | None = None,
 ) -> Path:
     """Write the prior of a finished training run, and ``loss.png`` beside the run's ``loss.csv``.
 
@@ -133,13 +153,12 @@ def save_results(
         data: the card's entry about the data.
         record: the card's entry about the training: command, seconds, machine.
         about: further entries of the card, such as licence and credit.
+        held_out: images to calibrate on, and the card's entry about them.
 
     Returns:
         Path of the card.
     """
-    import math
-
-    from bayes_ir.models.priors import NetworkPrior, save_prior
+    from bayes_ir.models.priors import NetworkPrior, calibrate, principal_components, save_prior
     from bayes_ir.models.training import OBJECTIVES
 
     diffusion = OBJECTIVES[settings.objective].diffusion
@@ -163,7 +182,38 @@ def save_results(
         "training": {**record, "final_loss": _draw_losses(path.parent)},
         "measured": {},
     }
+    if held_out is not None:
+        small = prior.event_shape.numel() <= _LARGEST_PCA
+        prior = calibrate(
+            prior,
+            held_out[0],
+            seed=settings.seed,
+            bases=("dct", "pca", "scalar") if small else ("dct", "scalar"),
+            components=principal_components(images[:: math.ceil(len(images) / 4096)]) if small else None,
+        )
+        card["calibration"] = held_out[1]
     return save_prior(prior, path, card)
+
+
+def _split(images: Tensor, held_out: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Images to train on and to calibrate on: those given, or else one in so many, evenly spaced."""
+    import torch
+
+    if held_out is not None:
+        if held_out.shape[1:] != images.shape[1:] or len(held_out) < 2:
+            raise ValueError(
+                f"train: --held-out holds {tuple(held_out.shape)}, --data {tuple(images.shape)}; expected at least 2 "
+                "images of the same shape."
+            )
+        return images, held_out
+    if len(images) < 4:
+        raise ValueError(
+            f"train: got {len(images)} images; expected at least 4 to keep some back, or others in --held-out."
+        )
+    spacing = min(max(10, math.ceil(len(images) / 2048)), len(images) // 2)
+    kept_out = torch.zeros(len(images), dtype=torch.bool)
+    kept_out[spacing - 1 :: spacing] = True
+    return images[~kept_out], images[kept_out]
 
 
 def _draw_losses(folder: Path) -> float:

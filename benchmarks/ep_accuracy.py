@@ -15,8 +15,10 @@ import math
 import torch
 from _results import write_results
 
+from bayes_ir.inference.covariances import ScalarCovariance
 from bayes_ir.inference.exact.truncated_gibbs import truncated_gaussian_gibbs
 from bayes_ir.inference.expectation_propagation import expectation_propagation
+from bayes_ir.inference.predictive import Spectral, predictive
 from bayes_ir.inference.system import measurement_system
 from bayes_ir.models import (
     Channel,
@@ -69,14 +71,15 @@ def measure(operator: LinearOperator, bits: int, beta: float, seed: int) -> dict
     size = exact.norm()
 
     def error(c: torch.Tensor) -> float:
-        return float((system.pull(c, F64)[0] - exact).norm() / size)
+        return float((law.pull(c, F64)[0] - exact).norm() / size)
 
-    mean, kappa = system.apply(x_t[None]), beta**2 * system.singular_values**2
+    mean = system.mean(x_t[None])
+    law = predictive(system, ScalarCovariance(torch.tensor(beta**2, dtype=F64)), x_t[None], spectral=True)
+    assert isinstance(law, Spectral)
     per_site, shared = (
-        expectation_propagation(system, mean, kappa, per_site=p, tolerance=1e-8, max_sweeps=2000)
-        for p in (True, False)
+        expectation_propagation(law, mean, per_site=p, tolerance=1e-8, max_sweeps=2000) for p in (True, False)
     )
-    diagonal = system.left_adjoint(system.tilt(mean, beta**2 * system.row_energy).slope)
+    diagonal = law.left_adjoint(system.tilt(mean, beta**2 * system.row_energy).slope)
     return {
         "per-site": error(per_site.range_slope),
         "shared": error(shared.range_slope),

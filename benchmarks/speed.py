@@ -43,8 +43,8 @@ def main() -> None:
     for _ in range(len(state.schedule) - 1):
         now, x = state.schedule[state.k], state.x
         network.append(clock(lambda x=x, now=now: prior.denoise(x, now.t)))
-        v, memory = kernel.denoising_posterior.variance(prior, now.a, now.b), state.memory
-        measurement.append(clock(lambda x=x, v=v, memory=memory: rule(problem.system, x, v, memory)))
+        belief, memory = kernel.denoising_posterior.at(prior, x, now), state.memory
+        measurement.append(clock(lambda belief=belief, memory=memory: rule(problem.system, belief, memory)))
         started = time.perf_counter()
         state, info = kernel.step(problem, state, rng)
         whole.append(time.perf_counter() - started)

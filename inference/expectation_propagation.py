@@ -36,14 +36,16 @@ from torch import Tensor
 
 from bayes_ir.models.channels.base import TiltedNormaliser
 
-__all__ = ["EPResult", "Sites", "expectation_propagation", "log_evidence"]
+__all__ = ["EPResult", "Sites", "expectation_propagation", "log_evidence", "range_slope"]
 
 
 class Factors(Protocol):
-    """What EP needs of a measurement system: the basis U and the channel."""
+    """What EP needs of a predictive law: K = U diag(kappa) U^T and the channel."""
 
-    measurements: int
-
+    @property
+    def measurements(self) -> int: ...
+    @property
+    def kappa(self) -> Tensor: ...
     def left(self, c: Tensor) -> Tensor: ...
     def left_adjoint(self, z: Tensor) -> Tensor: ...
     def left_matrix(self) -> Tensor: ...
@@ -75,7 +77,6 @@ class _Marginals(NamedTuple):
 def expectation_propagation(
     factors: Factors,
     mean: Tensor,
-    kappa: Tensor,
     *,
     start: Sites | None = None,
     per_site: bool = False,
@@ -86,9 +87,8 @@ def expectation_propagation(
     """Run EP on a batch of draws; a draw that has converged is left alone.
 
     Args:
-        factors: the basis U and the channel.
+        factors: U, (M, r) or (B, M, r), kappa, (r,) or (B, r), float64 and non-negative, and the channel.
         mean: m, (B, M), float64.
-        kappa: eigenvalues of K in the columns of U, (r,), float64, non-negative.
         start: sites to start from (for instance those of the last step), by default none.
         per_site: give every measurement its own site variance.
         tolerance: largest relative change of a draw's sites at which it counts as converged.
@@ -107,7 +107,7 @@ def expectation_propagation(
     residual = torch.full((batch,), torch.inf, dtype=mean.dtype, device=mean.device)
     kept = torch.full((batch, 1), damping, dtype=mean.dtype, device=mean.device)
     for _ in range(max_sweeps):
-        new_h, new_tau = _update_sites(factors, mean, h, marginals(factors, h, tau, kappa))
+        new_h, new_tau = _update_sites(factors, mean, h, marginals(factors, h, tau))
         new_h, new_tau = torch.lerp(new_h, h, kept), torch.lerp(new_tau, tau, kept)
         change = torch.maximum(_relative_change(new_h, h), _relative_change(new_tau, tau))
         # A draw whose sites swing instead of settling is damped harder from here on.
@@ -119,12 +119,10 @@ def expectation_propagation(
         active = active & (change > tolerance)  # a non-finite draw compares false and is left alone
         if not active.any():
             break
-    return EPResult(
-        _range_slope(factors, h, tau, kappa, per_site), Sites(h + tau * mean, tau), sweeps, residual
-    )
+    return EPResult(range_slope(factors, h, tau, per_site), Sites(h + tau * mean, tau), sweeps, residual)
 
 
-def log_evidence(factors: Factors, mean: Tensor, kappa: Tensor, sites: Sites) -> Tensor:
+def log_evidence(factors: Factors, mean: Tensor, sites: Sites) -> Tensor:
     """``log Z_EP``, the EP estimate of ``log int p(y | z) N(z; m, K) dz``, (B,).
 
     With o, v the cavities and log Z_m their tilted normalisers,
@@ -136,17 +134,17 @@ def log_evidence(factors: Factors, mean: Tensor, kappa: Tensor, sites: Sites) ->
     """
     h, tau = sites.h - sites.tau * mean, sites.tau
     per_site = tau.shape[1] > 1 or factors.measurements == 1
-    marginals = (_per_site_marginals if per_site else _shared_marginals)(factors, h, tau, kappa)
+    marginals = (_per_site_marginals if per_site else _shared_marginals)(factors, h, tau)
     offset, variance = _cavity(marginals, h)
     log_z = factors.tilt(mean + offset, variance.expand_as(mean)).log_normaliser
     inflation = 1 + variance * tau
     correction = inflation.log() - (2 * offset * h + variance * h**2 - offset**2 * tau) / inflation
     if per_site:
-        log_det = 2 * torch.linalg.cholesky(_capacitance(factors, tau, kappa)).diagonal(
-            dim1=-2, dim2=-1
-        ).log().sum(-1)
+        log_det = 2 * torch.linalg.cholesky(_capacitance(factors, tau)).diagonal(dim1=-2, dim2=-1).log().sum(
+            -1
+        )
     else:
-        log_det = torch.log1p(tau * kappa).sum(-1)
+        log_det = torch.log1p(tau * factors.kappa).sum(-1)
     return log_z.sum(-1) + 0.5 * ((h * marginals.mean).sum(-1) - log_det + correction.sum(-1))
 
 
@@ -164,33 +162,40 @@ def _update_sites(factors: Factors, mean: Tensor, h: Tensor, marginals: _Margina
     return tau * offset + g / shrinkage, tau
 
 
-def _shared_marginals(factors: Factors, h: Tensor, tau: Tensor, kappa: Tensor) -> _Marginals:
+def _shared_marginals(factors: Factors, h: Tensor, tau: Tensor) -> _Marginals:
+    kappa = factors.kappa
     damped = 1 / (1 + tau * kappa)  # (B, r)
     mean = factors.left(kappa * damped * factors.left_adjoint(h))
     chi = (kappa * damped).sum(-1, keepdim=True) / factors.measurements
-    outside = factors.measurements - kappa.numel()
+    outside = factors.measurements - kappa.shape[-1]
     return _Marginals(mean, chi, (damped.sum(-1, keepdim=True) + outside) / factors.measurements)
 
 
-def _capacitance(factors: Factors, tau: Tensor, kappa: Tensor) -> Tensor:
+def _root(factors: Factors) -> Tensor:
+    """``L = U kappa^{1/2}``."""
+    return factors.left_matrix() * factors.kappa.sqrt()[..., None, :]
+
+
+def _capacitance(factors: Factors, tau: Tensor) -> Tensor:
     """``I + L^T T L`` with ``L = U kappa^{1/2}``, (B, r, r)."""
-    root = factors.left_matrix() * kappa.sqrt()
-    return torch.eye(kappa.numel(), dtype=tau.dtype, device=tau.device) + (root.T * tau[:, None, :]) @ root
+    root = _root(factors)
+    return torch.eye(root.shape[-1], dtype=tau.dtype, device=tau.device) + (root.mT * tau[:, None, :]) @ root
 
 
-def _per_site_marginals(factors: Factors, h: Tensor, tau: Tensor, kappa: Tensor) -> _Marginals:
-    root = factors.left_matrix() * kappa.sqrt()
-    lower = torch.linalg.cholesky(_capacitance(factors, tau, kappa))
-    half = torch.linalg.solve_triangular(lower, root.T.expand(len(tau), -1, -1), upper=False)  # (B, r, M)
+def _per_site_marginals(factors: Factors, h: Tensor, tau: Tensor) -> _Marginals:
+    root = _root(factors)
+    lower = torch.linalg.cholesky(_capacitance(factors, tau))
+    half = torch.linalg.solve_triangular(lower, root.mT.expand(len(tau), -1, -1), upper=False)  # (B, r, M)
     mean = torch.einsum("brm,brn,bn->bm", half, half, h)
     chi = (half**2).sum(1)
     return _Marginals(mean, chi, 1 - tau * chi)
 
 
-def _range_slope(factors: Factors, h: Tensor, tau: Tensor, kappa: Tensor, per_site: bool) -> Tensor:
+def range_slope(factors: Factors, h: Tensor, tau: Tensor, per_site: bool) -> Tensor:
+    """``U^T (I + T K)^-1 h``, which at the fixed point is ``U^T r``, (B, r)."""
     if not per_site:
-        return factors.left_adjoint(h) / (1 + tau * kappa)
-    mean = _per_site_marginals(factors, h, tau, kappa).mean
+        return factors.left_adjoint(h) / (1 + tau * factors.kappa)
+    mean = _per_site_marginals(factors, h, tau).mean
     return factors.left_adjoint(h - tau * mean)
 
 

@@ -1,25 +1,32 @@
 r"""What the channel says: the slope r of the log-likelihood of the noised image.
 
-Every rule turns ``z = A x_0 ~ N(m, v A A^T)`` and the measurements into
+Every rule turns the belief ``x_0 ~ N(mu, V)`` and the measurements into
 
-    A^T r,    r = d/dm log int p(y | z) N(z; m, v A A^T) dz,
+    A^T r,    r = d/dm log int p(y | z) N(z; m, A V A^T) dz,    m = A mu,
 
-exactly or approximately, and bounds its curvature ``-d r / d m`` so that step sizes can be
-chosen safely.  Arithmetic happens in the whitened singular coordinates of :class:`System`.
+exactly or approximately, and bounds its curvature ``-d r / d m`` so that step sizes can be chosen safely.
+
+A rule that replaces the channel by Gaussian pseudo-data of precision T also says how far x_0 is still uncertain,
+``V_y = V - V A^T (K + T^-1)^-1 A V``; a draw of ``N(0, V_y)`` is ``e - V A^T (K + T^-1)^-1 (A e + T^{-1/2} n)`` with
+``e ~ N(0, V)`` and n standard normal (Matheron's rule), so that all it takes is one more product.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from bayes_ir.inference.expectation_propagation import Sites, expectation_propagation
+from bayes_ir.inference.covariances import ImageCovariance, ScalarCovariance
+from bayes_ir.inference.denoising_posterior import Belief
+from bayes_ir.inference.expectation_propagation import Sites, expectation_propagation, range_slope
+from bayes_ir.inference.predictive import Spectral, predictive
 from bayes_ir.inference.problem import ModelError, Problem
-from bayes_ir.inference.system import SpectralSystem, System
+from bayes_ir.inference.system import System
 from bayes_ir.models.channels import Channel, Gaussian
 
 __all__ = [
@@ -28,8 +35,11 @@ __all__ = [
     "InflatedNoise",
     "MeasurementScore",
     "PropagatedMarginal",
+    "RowSumMarginal",
     "ScoreResult",
 ]
+
+PullBack = Callable[[Tensor, Tensor], Tensor]
 
 
 class ScoreResult(NamedTuple):
@@ -38,10 +48,11 @@ class ScoreResult(NamedTuple):
     pulled_slope: Tensor  # A^T r, (B, *event_shape)
     memory: Any
     info: dict[str, Tensor]  # each (B,)
+    pull_back: PullBack | None = None  # (A e, n) -> A^T (K + T^-1)^-1 (A e + T^{-1/2} n), both (B, M)
 
 
 class MeasurementScore(ABC):
-    """A rule for ``A^T r``; the mean is given as the image ``mu`` with ``m = A mu``."""
+    """A rule for ``A^T r`` under a belief about the image."""
 
     channels: tuple[type[Channel], ...] = (Channel,)
 
@@ -55,25 +66,39 @@ class MeasurementScore(ABC):
             )
 
     @abstractmethod
-    def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Any) -> ScoreResult:
-        """Evaluate the rule at images mu (B, *event_shape) with ``V = variance * I`` (float64 scalar)."""
+    def __call__(self, system: System, belief: Belief, memory: Any) -> ScoreResult:
+        """Evaluate the rule for a batch of beliefs."""
 
     @abstractmethod
-    def largest_curvature(self, system: System, variance: Tensor) -> Tensor:
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
         """Upper bound of the eigenvalues of ``-A^T (dr/dm) A``, a float64 scalar."""
 
 
 @dataclass(frozen=True)
 class GaussianMarginal(MeasurementScore):
-    """Gaussian channel, exact: ``r = (v A A^T + D^2)^-1 (y - m)``, by decomposition or conjugate gradients."""
+    """Gaussian channel, exact: ``r = (A V A^T + D^2)^-1 (y - m)``, by decomposition or conjugate gradients.
+
+    Attributes:
+        tolerance: relative residual of conjugate gradients, where there are any.
+        max_iterations: cap on their iterations.
+    """
 
     channels = (Gaussian,)
+    tolerance: float = 1e-5
+    max_iterations: int = 300
 
-    def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Any) -> ScoreResult:
-        return ScoreResult(*system.pulled_solve(system.residual(mu), variance, mu.dtype, memory))
+    def __call__(self, system: System, belief: Belief, memory: Any) -> ScoreResult:
+        mu = belief.mean
+        law = predictive(
+            system, belief.covariance, mu, tolerance=self.tolerance, max_iterations=self.max_iterations
+        )
+        found = law.pulled_solve(system.residual(mu), mu.dtype, memory)
+        return ScoreResult(
+            found.image, found.solved, found.info, lambda e, n: law.pulled_solve(e + n, mu.dtype).image
+        )
 
-    def largest_curvature(self, system: System, variance: Tensor) -> Tensor:
-        return _marginal_curvature(system, variance)
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
+        return _marginal_curvature(system, covariance)
 
 
 @dataclass(frozen=True)
@@ -85,29 +110,50 @@ class InflatedNoise(MeasurementScore):
 
     channels = (Gaussian,)
 
-    def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Any) -> ScoreResult:
-        weight = system.noise**2 / (system.noise**2 + variance)
-        return ScoreResult(system.adjoint(weight * system.residual(mu), mu.dtype), None, {})
+    def __call__(self, system: System, belief: Belief, memory: Any) -> ScoreResult:
+        weight = system.noise**2 / (system.noise**2 + belief.covariance.highest)
+        return ScoreResult(system.adjoint(weight * system.residual(belief.mean), belief.mean.dtype), None, {})
 
-    def largest_curvature(self, system: System, variance: Tensor) -> Tensor:
-        weight = system.noise**2 / (system.noise**2 + variance)
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
+        weight = system.noise**2 / (system.noise**2 + covariance.lowest)
         return system.largest_eigenvalue * weight.max()
 
 
 @dataclass(frozen=True)
 class DiagonalMarginal(MeasurementScore):
-    """Each measurement by itself: ``r_m`` from ``z_m ~ N(m_m, v [A A^T]_mm)``, correlations ignored.
+    """Each measurement by itself: ``r_m`` from ``z_m ~ N(m_m, [A V A^T]_mm)``, correlations ignored.
 
     Source: Meng and Kabashima 2023 (QCS-SGM, arXiv 2211.13006), theorem 1.
     """
 
-    def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Any) -> ScoreResult:
-        slope = system.tilt(system.apply(mu), variance * system.row_energy).slope
+    def __call__(self, system: System, belief: Belief, memory: Any) -> ScoreResult:
+        mu = belief.mean
+        slope = system.tilt(system.mean(mu), predictive(system, belief.covariance, mu).variance).slope
         return ScoreResult(system.adjoint(slope, mu.dtype), None, {})
 
-    def largest_curvature(self, system: System, variance: Tensor) -> Tensor:
-        # A^T diag(c) A with c_m <= 1 / (1 + v [A A^T]_mm) for a log-concave channel of unit noise.
-        return system.largest_eigenvalue / (1 + variance * system.row_energy.min())
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
+        # A^T diag(c) A with c_m <= 1 / (1 / c + v [A A^T]_mm) for a log-concave channel of curvature c at most.
+        c = system.largest_channel_curvature
+        return system.largest_eigenvalue * c / (1 + covariance.lowest * c * system.row_energy.min())
+
+
+@dataclass(frozen=True)
+class RowSumMarginal(MeasurementScore):
+    """Each measurement by itself, with the row sums of ``A V A^T`` for its variances: one product with V.
+
+    Source: Boys et al. 2023 (TMPD, arXiv 2310.06721), section 3.2.
+    """
+
+    def __call__(self, system: System, belief: Belief, memory: Any) -> ScoreResult:
+        mu = belief.mean
+        # D^-1 A V A^T 1: the row sums over noise_m, where whitened variances carry noise_m^-2.
+        rows = system.apply(belief.covariance(system.adjoint(system.noise.expand(len(mu), -1), mu.dtype)))
+        variance = (rows / system.noise).clamp(min=0)
+        slope = system.tilt(system.mean(mu), variance).slope
+        return ScoreResult(system.adjoint(slope, mu.dtype), None, {})
+
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
+        return system.largest_eigenvalue * system.largest_channel_curvature
 
 
 @dataclass(frozen=True)
@@ -115,36 +161,33 @@ class PropagatedMarginal(MeasurementScore):
     """Any channel by expectation propagation, a Gaussian one in closed form.
 
     Attributes:
-        per_site: own site variances instead of a shared one.
+        per_site: own site variances instead of a shared one; ``None`` for up to 100 measurements, where a shared
+            variance averages over too few sites and a factorisation per draw and sweep is cheap.
         tolerance: relative change at which a draw's sites have converged.
         max_sweeps: cap on the sweeps of one call.
         damping: share of the old sites kept in an update.
     """
 
-    per_site: bool = False
+    per_site: bool | None = None
     tolerance: float = 1e-4
     max_sweeps: int = 30
     damping: float = 0.2
 
-    def check(self, problem: Problem, kernel: str) -> None:
-        super().check(problem, kernel)
-        if not isinstance(problem.channel, Gaussian) and not isinstance(problem.system, SpectralSystem):
-            raise ModelError(
-                f"{kernel}: expectation propagation needs the singular values of the operator, and "
-                f"{problem.operator!r} is too large to decompose; use QCSSGM(), which treats one measurement at a "
-                "time, or an operator with structure (A.has_svd)."
-            )
-
-    def __call__(self, system: System, mu: Tensor, variance: Tensor, memory: Any) -> ScoreResult:
+    def __call__(self, system: System, belief: Belief, memory: Any) -> ScoreResult:
+        mu, v = belief.mean, belief.covariance
         if isinstance(system.channel, Gaussian):
-            return GaussianMarginal()(system, mu, variance, memory)
-        assert isinstance(system, SpectralSystem)  # see check
+            return GaussianMarginal()(system, belief, memory)
+        if isinstance(v, ScalarCovariance) and v.variance == 0:
+            slope = system.tilt(system.mean(mu), v.variance).slope
+            return ScoreResult(system.adjoint(slope, mu.dtype), None, {})
+        law = predictive(system, v, mu, spectral=True)
+        assert isinstance(law, Spectral)
+        per_site = law.measurements <= 100 if self.per_site is None else self.per_site
         result = expectation_propagation(
-            system,
-            system.apply(mu),
-            variance * system.singular_values**2,
+            law,
+            system.mean(mu),
             start=memory,
-            per_site=self.per_site,
+            per_site=per_site,
             tolerance=self.tolerance,
             max_sweeps=self.max_sweeps,
             damping=self.damping,
@@ -152,14 +195,22 @@ class PropagatedMarginal(MeasurementScore):
         # Sites that did not settle are no place to start from.
         settled = (result.residual < 0.5)[:, None]
         sites = Sites(*(torch.where(settled, site, 0.0) for site in result.sites))
+        tau = result.sites.tau
+
+        def pull_back(e: Tensor, n: Tensor) -> Tensor:
+            # (K + T^-1)^-1 (A e + T^{-1/2} n) = (I + T K)^-1 (T A e + T^{1/2} n): no T^-1, which may be infinite.
+            pseudo = tau * e + tau.clamp(min=0).sqrt() * n
+            return law.pull(range_slope(law, pseudo, tau, per_site), mu.dtype)
+
         info = {"ep_sweeps": result.sweeps, "ep_residual": result.residual}
-        return ScoreResult(system.pull(result.range_slope, mu.dtype), sites, info)
+        return ScoreResult(law.pull(result.range_slope, mu.dtype), sites, info, pull_back)
 
-    def largest_curvature(self, system: System, variance: Tensor) -> Tensor:
-        # (K + T^-1)^-1 <= (K + I)^-1, because a log-concave channel of unit noise has tau <= 1.
-        return _marginal_curvature(system, variance)
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
+        # (K + T^-1)^-1 with tau at most the largest curvature of a log-concave channel.
+        return _marginal_curvature(system, covariance)
 
 
-def _marginal_curvature(system: System, variance: Tensor) -> Tensor:
-    """Largest eigenvalue of ``A'^T (I + v A' A'^T)^-1 A'`` with ``A' = D^-1 A``; it grows with that of ``A' A'^T``."""
-    return system.largest_eigenvalue / (1 + variance * system.largest_eigenvalue)
+def _marginal_curvature(system: System, covariance: ImageCovariance) -> Tensor:
+    """Bound of the eigenvalues of ``A'^T (1/c + A' V A'^T)^-1 A'`` with ``A' = D^-1 A``, from the smallest of V."""
+    largest = system.largest_eigenvalue * system.largest_channel_curvature
+    return largest / (1 + covariance.lowest * largest)

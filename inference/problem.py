@@ -75,6 +75,18 @@ class Problem:
             y=y,
         )
 
+    def need_derivative(self, kernel: str) -> None:
+        """Refuse an operator without a derivative on behalf of a kernel that follows the likelihood's gradient.
+
+        Raises:
+            ModelError: naming the operator and what serves it.
+        """
+        if not self.operator.differentiable:
+            raise ModelError(
+                f"{kernel} follows the derivative of the operator, and {self.operator!r} has none that means anything; "
+                "use PiGDM(decode=True) or DDNM(), which work with its pseudo-inverse."
+            )
+
     def channel_at(self, x: Tensor) -> Channel:
         """The law of the measurements of images x (*batch, *event_shape)."""
         return self.channel.with_location(self.operator(x))

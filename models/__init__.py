@@ -1,6 +1,6 @@
 """What is believed: priors over images, measurement operators, channels, forward processes, training."""
 
-from bayes_ir.models.channels import Channel, Gaussian, OneBit, Quantized
+from bayes_ir.models.channels import Channel, Gaussian, OneBit, Poisson, Quantized
 from bayes_ir.models.diffusion import DDPM, Diffusion, RectifiedFlow, VarianceExploding, VariancePreserving
 from bayes_ir.models.operators import (
     JPEG,
@@ -58,11 +58,14 @@ from bayes_ir.models.operators import (
     write_cfl,
 )
 from bayes_ir.models.priors import (
+    Calibration,
     DiffusionPrior,
     GaussianMixturePrior,
     GaussianPrior,
     NetworkPrior,
     available_priors,
+    calibrate,
+    fit_calibration,
     load_prior,
     save_prior,
 )
@@ -74,6 +77,7 @@ __all__ = [
     "BlockAverage",
     "BlockDiagonal",
     "Blur",
+    "Calibration",
     "Channel",
     "ChannelMixing",
     "CircularBlur",
@@ -101,6 +105,7 @@ __all__ = [
     "OneBit",
     "Operator",
     "PhaseRetrieval",
+    "Poisson",
     "Quantized",
     "Radon",
     "RectifiedFlow",
@@ -121,6 +126,8 @@ __all__ = [
     "available_priors",
     "bayer_mask",
     "box_mask",
+    "calibrate",
+    "fit_calibration",
     "from_physics",
     "from_scipy",
     "gaussian_kernel",

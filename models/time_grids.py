@@ -19,12 +19,14 @@ Sources: Song, Meng and Ermon 2021 (DDIM), appendix D.2 (uniform, quadratic, ddi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from bayes_ir.models.diffusion import DDPM, Diffusion
 
-__all__ = ["ddim_grid", "geometric_grid", "karras_grid", "quadratic_grid", "uniform_grid"]
+__all__ = ["GRIDS", "ddim_grid", "geometric_grid", "karras_grid", "quadratic_grid", "uniform_grid"]
 
 NoiseRange = tuple[float, float]
 
@@ -121,6 +123,15 @@ def ddim_grid(
     if times.numel() == 0:
         raise ValueError(f"ddim_grid: none of the {steps} steps has a noise ratio within {noise_range}.")
     return times
+
+
+GRIDS: dict[str, Callable[..., Tensor]] = {
+    "ddim": ddim_grid,
+    "geometric": geometric_grid,
+    "karras": karras_grid,
+    "quadratic": quadratic_grid,
+    "uniform": uniform_grid,
+}
 
 
 def _time_bounds(

@@ -11,21 +11,17 @@ Source: textbook conditioning of Gaussians; for mixtures e.g. Cardoso et al. 202
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from bayes_ir.inference.kernels.base import Info, Kernel
 from bayes_ir.inference.problem import ModelError, Problem
-from bayes_ir.inference.rng import Rng
 from bayes_ir.models.channels import Gaussian
 from bayes_ir.models.operators import LinearOperator
 from bayes_ir.models.priors.gaussian_mixture import GaussianMixture, GaussianMixturePrior
 
-__all__ = ["Exact", "exact_posterior"]
+__all__ = ["exact_posterior"]
 
 
 @lru_cache(maxsize=1)
@@ -67,37 +63,3 @@ def exact_posterior(problem: Problem) -> tuple[GaussianMixture, Tensor]:
         log_joint, means, basis, variances.clamp(min=0), problem.prior.event_shape, problem.dtype
     )
     return posterior, log_joint.logsumexp(-1)
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    x: Tensor
-    done: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exact(Kernel[_Drawn]):
-    """Independent draws from the exact posterior: the oracle the other kernels are measured against.
-
-    Serves Gaussian and Gaussian-mixture priors under linear Gaussian measurements.
-
-    Raises:
-        ModelError: for any other prior or channel.
-    """
-
-    citation: ClassVar[str] = "closed form"
-
-    def check(self, problem: Problem) -> None:
-        exact_posterior(problem)
-
-    def length(self, problem: Problem) -> int:
-        return 1
-
-    def init(self, problem: Problem, rng: Rng) -> _Drawn:
-        return _Drawn(rng.normal(*problem.prior.event_shape))
-
-    def step(self, problem: Problem, state: _Drawn, rng: Rng) -> tuple[_Drawn, Info]:
-        posterior, _ = exact_posterior(problem)
-        uniform = rng.uniform().double()
-        draws = posterior.transport(uniform, state.x.flatten(1).double())
-        return _Drawn(draws, done=True), {"nfe": torch.zeros(len(draws), dtype=torch.int64)}

@@ -1,13 +1,14 @@
-r"""Guided diffusion: a conditioned denoiser driven by an unconditional sampler.
+r"""Guided diffusion: the denoised mean shifted by what the channel says under a belief about the clean image.
 
 Every step evaluates the network once and changes its answer,
 
-    mu, v          from the denoising posterior at (x_t, x0_hat)
-    A^T r          from the measurement rule at mu, v
-    x0_hat(x_t, y) = x0_hat + v A^T r,
+    mu, V, K       from the denoising posterior at x_t
+    A^T r          from the measurement rule under N(mu, V)
+    x0_hat(x_t, y) = x0_hat + K r,
 
 then lets the sampler move as if ``x0_hat(x_t, y)`` were the denoised mean.  A published kernel is a
-choice of denoising posterior, measurement rule, sampler and forward process.
+choice of denoising posterior, measurement rule, sampler and forward process.  An operator that is not linear is
+linearised at the denoised mean, draw by draw.
 """
 
 from __future__ import annotations
@@ -15,25 +16,32 @@ from __future__ import annotations
 from abc import abstractmethod
 
 import torch
+from torch import Tensor
 
-from bayes_ir.inference.denoising_posterior import DenoisingPosterior, Flat
-from bayes_ir.inference.kernels.base import Info
-from bayes_ir.inference.kernels.path import PathKernel, PathState
-from bayes_ir.inference.measurement_score import MeasurementScore
+from bayes_ir.inference.denoising_posterior import Belief, DenoisingPosterior, Flat, Point
+from bayes_ir.inference.kernels.conditioned import Conditioned, ConditionedKernel
+from bayes_ir.inference.kernels.path import PathState
+from bayes_ir.inference.linearised import linearised_system
+from bayes_ir.inference.measurement_score import MeasurementScore, PullBack
 from bayes_ir.inference.problem import ModelError, Problem
 from bayes_ir.inference.rng import Rng
+from bayes_ir.inference.samplers import Langevin
+from bayes_ir.inference.system import System
+from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["GuidedKernel"]
 
 
-class GuidedKernel(PathKernel):
+class GuidedKernel(ConditionedKernel):
     """Kernel made of a denoising posterior, a measurement rule, a sampler and a forward process.
 
     Attributes:
         scale: weight of the measurement score; 1 is Bayes.
+        linearises: whether operators that are not linear are served by linearisation.
     """
 
     scale: float = 1.0
+    linearises: bool = False
 
     @property
     def denoising_posterior(self) -> DenoisingPosterior:
@@ -46,30 +54,41 @@ class GuidedKernel(PathKernel):
         """Rule for ``A^T r``."""
 
     def check(self, problem: Problem) -> None:
-        if not problem.operator.linear:
+        if not problem.operator.linear and (not self.linearises or isinstance(self.sampler, Langevin)):
             raise ModelError(
-                f"{type(self).__name__} needs a linear operator, and {problem.operator!r} is not linear; use DPS(), "
-                "which serves nonlinear operators, or DenseOperator with its Jacobian as a linearisation."
+                f"{self!r} needs a linear operator, and {problem.operator!r} is not linear; use DPS(), "
+                "which serves nonlinear operators, or MomentMatching(), which linearises them."
             )
+        problem.need_derivative(type(self).__name__)
         self.measurement_score.check(problem, type(self).__name__)
+        # A dry run of one draw finds what is missing (a calibration) or too large to decompose.
+        rng = Rng(0, draws=1, device=problem.device, dtype=problem.dtype)
+        with torch.no_grad():
+            self.condition(problem, self._prior(problem), self.init(problem, rng), rng)
 
-    def step(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
-        now, then = state.levels
-        prior, posterior = self._prior(problem), self.denoising_posterior
-        with torch.set_grad_enabled(posterior.jacobian):
-            x_t = state.x.detach().requires_grad_(posterior.jacobian)
-            x0_hat = prior.denoise(x_t, now.t)
-        v = posterior.variance(prior, now.a, now.b)
-        mu = posterior.mean(x_t.detach(), x0_hat.detach(), now.a, now.b)
-        pulled_slope, memory, info = self.measurement_score(problem.system, mu, v, state.memory)
-        if posterior.jacobian:
-            (pulled,) = torch.autograd.grad(x0_hat, x_t, pulled_slope)
-            change = now.b**2 / now.a * pulled
-        else:
-            change = v * pulled_slope
-        x_t, x0_hat_y = x_t.detach(), x0_hat.detach() + self.scale * change
-        # In x_t the measurement rule's curvature is a^-2 times that in mu = x_t / a.
-        curvature = self.scale * self.measurement_score.largest_curvature(problem.system, v) / now.a**2
-        x = self.sampler.move(x_t, x0_hat_y, now, then, curvature, rng)
-        info["nfe"] = torch.ones(len(x), dtype=torch.int64)
-        return state.moved(x, memory), info
+    def condition(self, problem: Problem, prior: DiffusionPrior, state: PathState, rng: Rng) -> Conditioned:
+        rule, (now, _) = self.measurement_score, state.levels
+        belief = self.denoising_posterior.at(prior, state.x, now)
+        linear = problem.operator.linear
+        system = problem.system if linear else linearised_system(problem, belief.mean)
+        pulled_slope, memory, info, pull_back = rule(system, belief, state.memory)
+        x0_hat = belief.x0_hat + self.scale * belief.gain(pulled_slope)
+        curvature = torch.zeros_like(now.b)
+        if isinstance(self.sampler, Langevin):
+            curvature = self.scale * belief.stretch**2 * rule.largest_curvature(system, belief.covariance)
+        spread = None if pull_back is None else _Spread(system, belief, pull_back)
+        informed = not isinstance(self.denoising_posterior, (Flat, Point))
+        return Conditioned(x0_hat, curvature, spread, informed, memory, info)
+
+
+class _Spread:
+    """Draws of ``N(0, V_y)``, ``V_y = V - V A^T (K + T^-1)^-1 A V``, by Matheron's rule."""
+
+    def __init__(self, system: System, belief: Belief, pull_back: PullBack) -> None:
+        self._system, self._belief, self._pull_back = system, belief, pull_back
+
+    def __call__(self, rng: Rng) -> Tensor:
+        v, shape = self._belief.covariance, self._belief.mean.shape
+        e = v.root(rng.normal(*shape[1:]))
+        n = rng.normal(self._system.measurements).double()
+        return e - v(self._pull_back(self._system.apply(e), n))

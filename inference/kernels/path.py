@@ -11,8 +11,8 @@ from torch import Tensor
 from bayes_ir.inference.kernels.base import Kernel
 from bayes_ir.inference.problem import Problem
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers import Level, Sampler
-from bayes_ir.models.diffusion import Diffusion, VarianceExploding
+from bayes_ir.inference.samplers import Level, Sampler, Visit
+from bayes_ir.models.diffusion import Diffusion
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["PathKernel", "PathState"]
@@ -20,12 +20,13 @@ __all__ = ["PathKernel", "PathState"]
 
 @dataclass(frozen=True)
 class PathState:
-    """Images at the next level, and what the measurement rule may start from."""
+    """Images at the next level, the visit before, and what the kernel remembers from it."""
 
     x: Tensor  # (B, *event_shape)
-    memory: Any
     schedule: list[Level]
     k: int = 0
+    before: Visit | None = None
+    memory: Any = None
 
     @property
     def done(self) -> bool:
@@ -36,9 +37,14 @@ class PathState:
         """The present level and the one the step leads to."""
         return self.schedule[self.k], self.schedule[self.k + 1]
 
-    def moved(self, x: Tensor, memory: Any = None) -> PathState:
+    @property
+    def last(self) -> bool:
+        """Whether the next step leads to the clean image."""
+        return self.k == len(self.schedule) - 2
+
+    def moved(self, x: Tensor, visit: Visit | None = None, memory: Any = None) -> PathState:
         """The state at the next level."""
-        return PathState(x, memory, self.schedule, self.k + 1)
+        return PathState(x, self.schedule, self.k + 1, visit, memory)
 
 
 class PathKernel(Kernel[PathState]):
@@ -50,8 +56,8 @@ class PathKernel(Kernel[PathState]):
         """How the denoiser becomes a path."""
 
     def process(self, prior: DiffusionPrior) -> Diffusion:
-        """Forward process the sampler walks back along; by default variance exploding."""
-        return VarianceExploding(*prior.noise_range)
+        """Forward process the sampler walks back along; by default the sampler's own."""
+        return self.sampler.process(prior)
 
     def length(self, problem: Problem) -> int:
         return len(self.sampler.times(self._prior(problem)))
@@ -59,7 +65,7 @@ class PathKernel(Kernel[PathState]):
     def init(self, problem: Problem, rng: Rng) -> PathState:
         prior = self._prior(problem)
         schedule = self.sampler.schedule(prior)
-        return PathState(self.sampler.start(prior, schedule[0], rng), None, schedule)
+        return PathState(self.sampler.start(prior, schedule[0], rng), schedule)
 
     def _prior(self, problem: Problem) -> DiffusionPrior:
         return problem.prior.with_diffusion(self.process(problem.prior))

@@ -11,37 +11,31 @@ Source: Ho, Jain and Abbeel 2020, equations 6 and 7; for general (a, b) Kingma e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers.base import Level, Sampler
-from bayes_ir.models.priors.base import DiffusionPrior
-from bayes_ir.models.time_grids import uniform_grid
+from bayes_ir.inference.samplers.base import Level, Visit
+from bayes_ir.inference.samplers.gridded import GriddedSampler
 
 __all__ = ["Ancestral"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ancestral(Sampler):
-    """Ancestral (DDPM) sampler on times spaced evenly.
+class Ancestral(GriddedSampler):
+    """Ancestral (DDPM) sampler.
 
     Attributes:
         steps: network evaluations.
+        grid: name of the time grid.
     """
 
+    transition: ClassVar[bool] = True
     steps: int = 1000
 
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"Ancestral: steps must be at least 1, got {self.steps}.")
-
-    def times(self, prior: DiffusionPrior) -> Tensor:
-        return uniform_grid(prior.diffusion, self.steps, noise_range=prior.noise_range)
-
-    def move(
-        self, x_t: Tensor, x0_hat: Tensor, now: Level, then: Level, curvature: Tensor, rng: Rng
-    ) -> Tensor:
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
+        x_t, x0_hat, now = visit
         alpha = now.a / then.a
         beta_squared = now.b**2 - alpha**2 * then.b**2
         mean = (alpha * then.b**2 / now.b**2) * x_t + (then.a * beta_squared / now.b**2) * x0_hat

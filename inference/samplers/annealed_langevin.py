@@ -35,7 +35,8 @@ import torch
 from torch import Tensor
 
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers.base import Level, Sampler
+from bayes_ir.inference.samplers.base import Level, Sampler, Visit
+from bayes_ir.models.diffusion import Diffusion, VarianceExploding
 from bayes_ir.models.priors.base import DiffusionPrior
 from bayes_ir.models.time_grids import geometric_grid
 
@@ -74,11 +75,12 @@ class Langevin(Sampler):
         grid = geometric_grid(prior.diffusion, self.levels, noise_range=(low, top))
         return grid.repeat_interleave(self.steps_per_level)
 
-    def move(
-        self, x_t: Tensor, x0_hat: Tensor, now: Level, then: Level, curvature: Tensor, rng: Rng
-    ) -> Tensor:
-        eps_hat = (x_t - now.a * x0_hat) / now.b
+    def process(self, prior: DiffusionPrior) -> Diffusion:
+        return VarianceExploding(*prior.noise_range)
+
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
+        x_t, x0_hat, now = visit
         # Scaled to the level it leads to, so that the step to the clean image adds no noise.
         alpha = self.step_size / (1 / now.b**2 + curvature) * (then.b / now.b) ** 2
-        moved = then.a * x0_hat + then.b * eps_hat if self.transport or then.b == 0 else x_t
-        return moved - alpha / now.b * eps_hat + torch.sqrt(2 * alpha) * rng.normal(*x_t.shape[1:])
+        moved = then.a * x0_hat + then.b * visit.eps_hat if self.transport or then.b == 0 else x_t
+        return moved - alpha / now.b * visit.eps_hat + torch.sqrt(2 * alpha) * rng.normal(*x_t.shape[1:])

@@ -7,15 +7,16 @@ in terms of the (conditioned) denoised mean.  It knows nothing of measurements.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bayes_ir.inference.rng import Rng
+from bayes_ir.models.diffusion import DDPM, Diffusion, noise_from_denoised
 from bayes_ir.models.priors.base import DiffusionPrior
 
-__all__ = ["Level", "Sampler"]
+__all__ = ["Level", "Sampler", "Visit"]
 
 
 class Level(NamedTuple):
@@ -25,28 +26,54 @@ class Level(NamedTuple):
     a: Tensor
     b: Tensor
 
+    @property
+    def ratio(self) -> Tensor:
+        """Noise-to-signal ratio ``b / a``."""
+        return self.b / self.a
+
+
+class Visit(NamedTuple):
+    """What one network evaluation said: a state, and the denoised mean there, conditioned on y or not."""
+
+    x: Tensor  # x_t, (B, *event_shape)
+    x0_hat: Tensor  # shaped as x
+    level: Level
+
+    @property
+    def eps_hat(self) -> Tensor:
+        """Predicted noise ``(x_t - a x0_hat) / b``."""
+        return noise_from_denoised(self.x, self.x0_hat, self.level.a, self.level.b)
+
 
 class Sampler(ABC):
-    """A rule that moves ``x_t`` towards the data, given ``x0_hat``."""
+    """A rule that moves ``x_t`` towards the data, given ``x0_hat``.
+
+    Attributes:
+        transition: whether :meth:`move` is a law ``q(x_s | x_t, x_0)`` at ``x_0 = x0_hat`` that keeps the forward
+            marginals, so that a draw of ``p(x_0 | x_t, y)`` may stand in for its mean.
+    """
+
+    transition: ClassVar[bool] = False
 
     @abstractmethod
     def times(self, prior: DiffusionPrior) -> Tensor:
         """Times of the network evaluations, float64, descending (a time may repeat)."""
 
     @abstractmethod
-    def move(
-        self, x_t: Tensor, x0_hat: Tensor, now: Level, then: Level, curvature: Tensor, rng: Rng
-    ) -> Tensor:
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
         """The next state.
 
         Args:
-            x_t: states at ``now``, (B, *event_shape).
-            x0_hat: denoised means there, conditioned on y or not.
-            now: the current level.
+            visit: the state, its denoised mean and its level.
+            before: the visit before this one; ``None`` at the first.
             then: the level of the next network evaluation; the clean one (1, 0) after the last.
-            curvature: bound of the curvature that conditioning added to ``-log p(x_t)``.
+            curvature: bound of the curvature that conditioning added to ``-log p(x_t)``, a float64 scalar.
             rng: random numbers of the block.
         """
+
+    def process(self, prior: DiffusionPrior) -> Diffusion:
+        """Forward process that the sampler walks back along unless a kernel says otherwise."""
+        return DDPM()
 
     def start(self, prior: DiffusionPrior, first: Level, rng: Rng) -> Tensor:
         """Draw ``x_T`` from ``N(a E[x_0], a^2 var[x_0] + b^2)``, the law of ``x_T`` up to correlations."""

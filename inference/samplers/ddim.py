@@ -13,43 +13,38 @@ Source: Song, Meng and Ermon 2021 (DDIM), equations 12 and 16.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers.base import Level, Sampler
-from bayes_ir.models.priors.base import DiffusionPrior
-from bayes_ir.models.time_grids import uniform_grid
+from bayes_ir.inference.samplers.base import Level, Visit
+from bayes_ir.inference.samplers.gridded import GriddedSampler
 
 __all__ = ["DDIM"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIM(Sampler):
-    """DDIM sampler on times spaced evenly.
+class DDIM(GriddedSampler):
+    """DDIM sampler.
 
     Attributes:
         steps: network evaluations.
+        grid: name of the time grid.
         eta: stochasticity, from 0 (deterministic) to 1 (ancestral).
     """
 
-    steps: int = 100
+    transition: ClassVar[bool] = True
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 <= self.eta <= 1:
-            raise ValueError(
-                f"DDIM: expected steps >= 1 and 0 <= eta <= 1, got steps={self.steps}, eta={self.eta}."
-            )
+        super().__post_init__()
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"DDIM: expected 0 <= eta <= 1, got {self.eta}.")
 
-    def times(self, prior: DiffusionPrior) -> Tensor:
-        return uniform_grid(prior.diffusion, self.steps, noise_range=prior.noise_range)
-
-    def move(
-        self, x_t: Tensor, x0_hat: Tensor, now: Level, then: Level, curvature: Tensor, rng: Rng
-    ) -> Tensor:
-        eps_hat = (x_t - now.a * x0_hat) / now.b
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
+        now = visit.level
         c = self.eta * then.b / now.b * torch.sqrt(now.b**2 - (now.a / then.a) ** 2 * then.b**2)
-        moved = then.a * x0_hat + torch.sqrt(then.b**2 - c**2) * eps_hat
-        return moved + c * rng.normal(*x_t.shape[1:]) if self.eta else moved
+        moved = then.a * visit.x0_hat + torch.sqrt(then.b**2 - c**2) * visit.eps_hat
+        return moved + c * rng.normal(*moved.shape[1:]) if self.eta else moved

@@ -3,6 +3,7 @@
 from bayes_ir.models.channels.base import Channel, TiltedNormaliser
 from bayes_ir.models.channels.gaussian import Gaussian
 from bayes_ir.models.channels.one_bit import OneBit
+from bayes_ir.models.channels.poisson import Poisson
 from bayes_ir.models.channels.quantized import Quantized
 
-__all__ = ["Channel", "Gaussian", "OneBit", "Quantized", "TiltedNormaliser"]
+__all__ = ["Channel", "Gaussian", "OneBit", "Poisson", "Quantized", "TiltedNormaliser"]

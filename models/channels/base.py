@@ -119,6 +119,14 @@ class Channel(TorchDistribution):
         tilted_mean, tilted_variance = m + v * slope, v - v.square() * curvature
         return log_normaliser.to(mean.dtype), tilted_mean.to(mean.dtype), tilted_variance.to(mean.dtype)
 
+    def scale(self, y: Tensor) -> Tensor:
+        """The noise that measurements y speak of, in units of z: ``noise_std`` where it does not depend on y."""
+        return self.noise_std
+
+    def largest_curvature(self, y: Tensor) -> Tensor:
+        """The largest value of ``-d^2 log p(y | z) / dz^2`` over z, ``1 / s^2`` for additive Gaussian noise."""
+        return 1 / self.noise_std.square()
+
     def with_location(self, z: Tensor) -> Channel:
         """The same channel at another noise-free measurement, whose values are not validated.
 

@@ -37,6 +37,8 @@ class Operator(ABC):
         device: where they live.
 
     Attributes:
+        linear: whether the map is linear.
+        differentiable: whether its derivative means anything; methods that follow the likelihood's gradient ask.
         rounding: machine epsilon of the coarsest dtype that the stored numbers have passed through.
 
     Raises:
@@ -45,6 +47,7 @@ class Operator(ABC):
     """
 
     linear: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
 
     def __init__(
         self,

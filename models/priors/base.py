@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from bayes_ir.models.diffusion import Diffusion, score_from_denoised
+from bayes_ir.models.priors.bases import BASES
+from bayes_ir.models.priors.calibration import Calibration
 
 __all__ = ["DiffusionPrior"]
 
@@ -40,6 +42,9 @@ class DiffusionPrior(TorchDistribution):
         data_range: ``(low, high)`` when images are bounded (used by metrics and to refuse
             data in other units), else ``None``.
         batch_shape: shape of independent copies.
+
+    Attributes:
+        calibrations: the calibrations computed or fitted so far, by the name of their basis.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -55,6 +60,7 @@ class DiffusionPrior(TorchDistribution):
         self.diffusion = diffusion
         self.noise_range = noise_range
         self.data_range = data_range
+        self.calibrations: dict[str, Calibration] = {}
         super().__init__(torch.Size(batch_shape), torch.Size(event_shape), validate_args=False)
 
     @property
@@ -106,6 +112,34 @@ class DiffusionPrior(TorchDistribution):
         ones = (1,) * len(self.event_shape)
         a, b = (c.reshape(*c.shape, *ones) if c.ndim else c for c in (a, b))
         return score_from_denoised(x_t, x0_hat, a, b).to(x_t.dtype)
+
+    def calibration(self, basis: str = "pca") -> Calibration:
+        """Variances of ``x_0 - x0_hat(x_t)`` in an orthonormal basis at every noise ratio ``b / a``.
+
+        Args:
+            basis: ``"pca"``, ``"dct"``, ``"pixel"`` or ``"scalar"``.
+
+        Returns:
+            The calibration on the prior's device, its basis in the prior's floating point type; in units of the data.
+
+        Raises:
+            ValueError: for an unknown basis, or where none was fitted for it.
+        """
+        if basis not in self.calibrations:
+            if basis not in BASES:
+                raise ValueError(
+                    f"{type(self).__name__}.calibration: unknown basis {basis!r}; expected one of {list(BASES)}."
+                )
+            self.calibrations[basis] = self._make_calibration(basis)
+        return self.calibrations[basis].to(self.device, self.dtype)
+
+    def _make_calibration(self, basis: str) -> Calibration:
+        """The calibration of a basis that none was given for."""
+        raise ValueError(
+            f"{type(self).__name__}.calibration: this prior carries no calibration in the basis {basis!r}; it has "
+            f"{', '.join(sorted(self.calibrations)) or 'none'}. Fit one with prior = calibrate(prior, images, "
+            f"bases=[{basis!r}]), images being held-out ones."
+        )
 
     def with_diffusion(self, diffusion: Diffusion) -> DiffusionPrior:
         """The same prior observed through another forward process."""

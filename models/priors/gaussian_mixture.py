@@ -26,6 +26,8 @@ from torch import Tensor
 
 from bayes_ir.models.diffusion import VarianceExploding
 from bayes_ir.models.priors.base import DiffusionPrior
+from bayes_ir.models.priors.calibration import Calibration
+from bayes_ir.models.priors.mixture_calibration import exact_calibration
 from bayes_ir.models.priors.mixture_law import LOG_2PI, GaussianMixture, rotate
 
 __all__ = ["GaussianMixture", "GaussianMixturePrior", "GaussianPrior"]
@@ -142,6 +144,7 @@ class GaussianMixturePrior(DiffusionPrior):
         other.components = GaussianMixture(
             log_weights, means, basis, variances, self.event_shape, other._dtype
         )
+        other.calibrations = {name: c.to(device) for name, c in self.calibrations.items()}
         return other
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -173,6 +176,9 @@ class GaussianMixturePrior(DiffusionPrior):
         return GaussianMixture(
             log_densities, means, self.components.basis, variances, self.event_shape, x_t.dtype
         )
+
+    def _make_calibration(self, basis: str) -> Calibration:
+        return exact_calibration(self, basis)
 
     def _denoised_mean(self, x_t: Tensor, a: Tensor, b: Tensor) -> Tensor:
         log_densities, means, _ = self._condition_at(x_t.flatten(1).double(), a, b)

@@ -4,7 +4,8 @@ The card says what the weights are: format and kind, architecture, forward proce
 ``data_range``, ``noise_range``, the data with licence and credit, the training command with its time
 and machine, and measured figures.  Two kinds are known:
 
-* ``network``: a :class:`~bayes_ir.models.networks.Denoiser` around a U-Net, tensors as in its state;
+* ``network``: a :class:`~bayes_ir.models.networks.Denoiser` around a U-Net, tensors as in its state; if it was
+  calibrated, the tensors ``calibration.BASIS....`` too, and in the card what they were fitted to;
 * ``gaussian-mixture``: ``weights`` (K,), ``means`` (K, N), ``factors`` F (K, N, R) and
   ``noise_variances`` v (K,), the covariances being ``F_k F_k^T + v_k I``.
 """
@@ -30,12 +31,14 @@ from bayes_ir.models.priors.gaussian_mixture import GaussianMixturePrior
 from bayes_ir.models.priors.network import NetworkPrior
 from bayes_ir.models.priors.stored import KINDS, kind_of
 
-__all__ = ["available_priors", "load_prior", "read_card", "save_prior"]
+__all__ = ["READ_OFF", "available_priors", "load_prior", "read_card", "save_prior"]
 
 _FORMAT = 1
 _SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 _SUFFIXES = (".json", ".safetensors")
 _REQUIRED = ("architecture", "diffusion", "event_shape", "data_range", "noise_range", "weights_sha256")
+READ_OFF = ("format", "kind", *_REQUIRED)
+"""Entries of a card that :func:`save_prior` reads off the prior."""
 
 
 def available_priors() -> list[str]:
@@ -87,14 +90,18 @@ def save_prior(prior: DiffusionPrior, path: str | Path, card: Mapping[str, Any])
             :class:`~bayes_ir.models.networks.UNet`, or a :class:`GaussianMixturePrior`.
         path: where, ``folder/NAME`` with or without one of the two suffixes.
         card: what the prior cannot know: ``data``, ``licence``, ``credit``, ``training``,
-            ``measured`` and whatever else is worth saying; must hold no key the prior fills in.
+            ``measured`` and whatever else is worth saying; must hold no key the prior fills in.  For a
+            calibrated network ``calibration`` may say to how many ``images`` of which ``data`` it was
+            fitted; the prior adds ``bases``.
 
     Raises:
         TypeError: for any other prior.
-        ValueError: when ``card`` sets a key that the prior fills in.
+        ValueError: when ``card`` sets a key that the prior fills in, or tells of a calibration that is none.
     """
     kind = kind_of(prior)
     architecture, tensors = KINDS[kind].take_apart(prior)
+    bases, fitted = KINDS[kind].take_calibrations_apart(prior)
+    tensors = {**tensors, **fitted}
     content = save_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     known = {
         "format": _FORMAT,
@@ -108,6 +115,13 @@ def save_prior(prior: DiffusionPrior, path: str | Path, card: Mapping[str, Any])
     }
     if clash := sorted(known.keys() & card.keys()):
         raise ValueError(f"save_prior: the card sets {clash}, which are read off the prior; leave them out.")
+    about = card.get("calibration", {})
+    if "bases" in about or (about and not bases):
+        raise ValueError(
+            f"save_prior: the card tells of a calibration {dict(about)}, the prior's are {sorted(bases) or 'none'}; "
+            "say only what they were fitted to, and that only where there are some."
+        )
+    card = {**card, **({"calibration": {"bases": bases, **about}} if bases else {})}
     card_path, weights_path = _pair(Path(path))
     card_path.parent.mkdir(parents=True, exist_ok=True)
     _write(weights_path, content)

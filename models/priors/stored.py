@@ -15,6 +15,12 @@ from bayes_ir.models.networks import Denoiser, UNet
 from bayes_ir.models.priors.base import DiffusionPrior
 from bayes_ir.models.priors.gaussian_mixture import GaussianMixturePrior
 from bayes_ir.models.priors.network import NetworkPrior
+from bayes_ir.models.priors.stored_calibration import (
+    PREFIX,
+    build_calibrations,
+    calibration_shapes,
+    take_calibrations_apart,
+)
 
 __all__ = ["KINDS", "StoredKind", "kind_of"]
 
@@ -33,6 +39,10 @@ class StoredKind(ABC):
     @abstractmethod
     def take_apart(self, prior: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Architecture settings and tensors."""
+
+    def take_calibrations_apart(self, prior: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The card's description of the calibrations, and their tensors; nothing where they follow from the prior."""
+        return {}, {}
 
     @abstractmethod
     def build(self, card: Mapping[str, Any], tensors: dict[str, Tensor], source: Path) -> Any:
@@ -59,6 +69,9 @@ class _Network(StoredKind):
         }
         return architecture, denoiser.network.state_dict()
 
+    def take_calibrations_apart(self, prior: NetworkPrior) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return take_calibrations_apart(prior.calibrations)
+
     def build(self, card: Mapping[str, Any], tensors: dict[str, Tensor], source: Path) -> NetworkPrior:
         architecture = card["architecture"]
         settings = dict(architecture)
@@ -74,8 +87,10 @@ class _Network(StoredKind):
             raise ValueError(
                 f"load_prior: the card of {source} does not describe a UNet ({error}): {architecture}."
             ) from None
-        _expect(tensors, {key: value.shape for key, value in network.state_dict().items()}, source)
-        network.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
+        shapes = calibration_shapes(card, source)
+        _expect(tensors, {key: v.shape for key, v in network.state_dict().items()} | shapes, source)
+        weights = {key: v for key, v in tensors.items() if not key.startswith(PREFIX)}
+        network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
         return NetworkPrior(
             Denoiser(network, mean, std),
             _diffusion(card, source),
@@ -84,6 +99,7 @@ class _Network(StoredKind):
             noise_range=_range(card["noise_range"]),
             mean=mean,
             std=std,
+            calibrations=build_calibrations(card, tensors),
             **sampler,
         )
 

@@ -61,6 +61,38 @@ def test_the_card_holds_a_command_that_gives_the_same_weights(app, arguments, tm
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_the_prior_is_calibrated_on_images_kept_out_of_training(app, arguments, tmp_path, monkeypatch):
+    trained_on = []
+    train = training.train
+    monkeypatch.setattr(
+        training, "train", lambda images, *a, **k: (trained_on.append(images), train(images, *a, **k))[1]
+    )
+    assert run(app, *arguments).exit_code == 0
+    card, prior = read_card(tmp_path / "run" / "tiny"), load_prior(tmp_path / "run" / "tiny.json")
+    assert (len(trained_on[0]), card["data"]["images"], card["calibration"]["images"]) == (10, 10, 2)
+    assert card["calibration"]["data"] == "images.npz, kept out of training"
+    assert prior.calibration("pca").variances.shape == (24, 9)  # components of 10 training images
+    assert prior.calibration("dct").variances.shape == (24, 48)
+
+    others = np.random.default_rng(1).random((5, 6, 8), dtype=np.float32)
+    np.savez(tmp_path / "others.npz", others)
+    assert run(app, *arguments, "--held-out", str(tmp_path / "others.npz"), "--no-resume").exit_code == 0
+    card = read_card(tmp_path / "run" / "tiny")
+    assert (len(trained_on[1]), card["data"]["images"], card["calibration"]["images"]) == (12, 12, 5)
+    assert card["calibration"]["data"] == "others.npz"
+    assert f"--held-out {tmp_path / 'others.npz'}" in card["calibration"]["command"]
+
+
+def test_images_that_cannot_calibrate_are_refused_before_training(app, arguments, tmp_path):
+    np.savez(tmp_path / "others.npz", np.zeros((5, 4, 4), dtype=np.float32))
+    np.savez(tmp_path / "images.npz", np.zeros((3, 6, 8), dtype=np.float32))
+    for extra, words in ((["--held-out", str(tmp_path / "others.npz")], "same shape"), ([], "at least 4")):
+        result = run(app, *arguments, *extra)
+        assert result.exit_code == 2
+        assert words in result.output
+    assert not (tmp_path / "run").exists()
+
+
 def test_ctrl_c_says_where_to_go_on(app, arguments, tmp_path, monkeypatch):
     def stop_at_once(*_, **__):
         raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import torch
 from bayes_ir.inference import DMPS, DPS, Exact, ModelError, QCSSGMPlus, read_problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.run import draw_block
+from bayes_ir.inference.samplers import Visit
 from bayes_ir.models import DenseOperator, Gaussian, GaussianPrior, OneBit, Operator
 
 F64 = torch.float64
@@ -62,9 +63,8 @@ def test_guidance_is_the_jacobian_transposed(weight):
         x0_hat = x0_hat + now.b**2 / now.a * guidance
     else:
         extra = kernel.zeta * guidance
-    plain = kernel.sampler.move(
-        state.x, x0_hat, now, then, torch.zeros_like(now.b), Rng(7, draws=4, dtype=F64)
-    )
+    visit = Visit(state.x, x0_hat, now)
+    plain = kernel.sampler.move(visit, None, then, torch.zeros_like(now.b), Rng(7, draws=4, dtype=F64))
     torch.testing.assert_close(moved.x, plain + extra, rtol=1e-9, atol=1e-9)
 
 
@@ -93,8 +93,8 @@ def test_an_operator_that_is_not_linear():
 
 
 def test_refusals():
-    with pytest.raises(ModelError, match="DPS needs a Gaussian channel; site 'y' has OneBit"):
+    with pytest.raises(ModelError, match="needs a Gaussian or Poisson channel; site 'y' has OneBit"):
         DPS().check(problem(matrix(), torch.ones(M, dtype=F64), lambda z: OneBit(z, NOISE)))
     for wrong in ({"steps": 0}, {"zeta": 0.0}, {"weight": "bayes"}):
-        with pytest.raises(ValueError, match="expected steps >= 1, zeta > 0 and weight"):
+        with pytest.raises(ValueError, match="expected steps >= 2, zeta > 0 and weight"):
             DPS(**wrong)

@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from bayes_ir.inference import QCSSGM, AnnealedLangevin, ModelError, QCSSGMPlus, read_problem
+from bayes_ir.inference.covariances import ScalarCovariance
+from bayes_ir.inference.linearised import Linearised
+from bayes_ir.inference.predictive import predictive
 from bayes_ir.inference.run import draw_block
-from bayes_ir.inference.system import MatrixFreeSystem, SpectralSystem, measurement_system
-from bayes_ir.models import DenseOperator, Gaussian, GaussianPrior, LinearOperator, OneBit
+from bayes_ir.inference.system import measurement_system
+from bayes_ir.models import DenseOperator, Gaussian, GaussianPrior, LinearOperator, OneBit, Operator
 
 F64 = torch.float64
 N, M = 12, 7
@@ -38,18 +41,13 @@ def test_agrees_with_dense_linear_algebra(kind):
     exact = torch.linalg.solve(torch.eye(M, dtype=F64) + v * white @ white.T, residual.T).T @ white
     for operator in (DenseOperator(a), _Large(a)):
         system = measurement_system(operator, Gaussian(y, noise), y)
-        torch.testing.assert_close(system.pulled_solve(residual, v, F64).image, exact, rtol=1e-4, atol=1e-4)
+        law = predictive(system, ScalarCovariance(v), normal(4, N))
+        torch.testing.assert_close(law.pulled_solve(residual, F64).image, exact, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(system.adjoint(residual, F64), residual @ white)
         torch.testing.assert_close(system.residual(residual @ white), y / noise - residual @ white @ white.T)
         largest = torch.linalg.matrix_norm(white, 2) ** 2
         assert largest * (1 - 1e-9) <= system.largest_eigenvalue <= 1.03 * largest
         torch.testing.assert_close(system.row_energy, white.square().sum(1))
-
-
-def test_kinds():
-    y = normal(M)
-    assert isinstance(measurement_system(DenseOperator(normal(M, N)), Gaussian(y, 0.1), y), SpectralSystem)
-    assert isinstance(measurement_system(_Large(normal(M, N)), Gaussian(y, 0.1), y), MatrixFreeSystem)
 
 
 def problem(operator: LinearOperator, channel: type):
@@ -76,8 +74,27 @@ def test_a_kernel_draws_the_same_either_way(kernel):
 
 
 def test_expectation_propagation_says_what_it_needs():
-    with pytest.raises(ModelError, match="too large to decompose; use QCSSGM"):
+    with pytest.raises(ModelError, match=r"too large for that under ScalarCovariance; use .*QCSSGM"):
         QCSSGMPlus().check(problem(_Large(normal(M, N)), OneBit))
     p = problem(_Large(normal(M, N)), OneBit)
     QCSSGM().check(p)
     assert draw_block(p, QCSSGM(levels=5), 0, 0, 0, 3, seed=1).draws.isfinite().all()
+
+
+class _Squares(Operator):
+    """``(x_1^2, x_1 x_2, x_3)``."""
+
+    def forward(self, x):
+        return torch.stack([x[..., 0] ** 2, x[..., 0] * x[..., 1], x[..., 2]], dim=-1)
+
+
+def test_a_nonlinear_operator_is_linearised_draw_by_draw():
+    mu, noise = normal(2, 4, seed=1), torch.tensor([0.1, 0.2, 0.5], dtype=F64)
+    operator = _Squares((4,), (3,), dtype=F64)
+    linear = Linearised(operator, mu, noise)
+    for i, x in enumerate(mu):
+        a, b = x[0], x[1]
+        jacobian = torch.tensor([[2 * a, 0, 0, 0], [b, a, 0, 0], [0, 0, 1, 0]], dtype=F64) / noise[:, None]
+        step, z = normal(2, 4, seed=2), normal(2, 3, seed=3)
+        torch.testing.assert_close(linear.forward(step)[i], jacobian @ step[i])
+        torch.testing.assert_close(linear.adjoint(z)[i], jacobian.T @ z[i])

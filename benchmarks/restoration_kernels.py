@@ -1,0 +1,156 @@
+"""Every kernel on the tasks of the lectures: held-out digits under the learned prior.
+
+    python benchmarks/restoration_kernels.py
+
+Sixteen MNIST test digits per task, prior "mnist", Gaussian noise 0.05 (JPEG and phase retrieval too), 2 draws per
+digit.  Per kernel: PSNR and SSIM of the mean of the draws, averaged over digits; consistency of the single draws,
+``|y - A x| / (0.05 M^1/2)``, which is 1 for draws that fit the data as well as the truth does; network evaluations; and
+time per draw as a multiple of the fastest kernel's on the same task.  Point estimates (baselines) have no draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from _results import write_results
+from restoration_tasks import NOISE, SHAPE, TASKS, psnr
+
+from bayes_ir.analysis import ssim
+from bayes_ir.inference import (
+    DAPS,
+    DDNM,
+    DDRM,
+    DDS,
+    DMPS,
+    DPS,
+    MCG,
+    AnnealedLangevin,
+    DDIM,
+    DDNMPlus,
+    DiffPIR,
+    GuidedDiffusion,
+    Kernel,
+    ModelError,
+    MomentMatching,
+    PiGDM,
+    Problem,
+    RePaint,
+    baselines,
+)
+from bayes_ir.inference.run import draw_block
+from bayes_ir.models import JPEG, Gaussian, Operator, PhaseRetrieval, load_prior
+from bayes_ir.problems import test_digits
+
+NAMES = (
+    "super-resolution, blocks of 4",
+    "super-resolution, bicubic 4",
+    "inpainting, box of 12",
+    "inpainting, 20 % seen",
+    "separable Gaussian blur, sd 2",
+    "circular motion blur",
+    "sign-flipped DCT, 25 %",
+)
+MADE: dict[str, Callable[[], Operator]] = {name: TASKS[name] for name in NAMES} | {
+    "phase retrieval": lambda: PhaseRetrieval(SHAPE),
+    "JPEG, quality 10": lambda: JPEG(SHAPE, quality=10),
+}
+
+KERNELS: list[Kernel] = [
+    GuidedDiffusion(steps=32),
+    GuidedDiffusion(steps=64),
+    MomentMatching(steps=32, drawn=False, max_iterations=5),
+    PiGDM(steps=100),
+    PiGDM(steps=100, decode=True),
+    DPS(steps=250),
+    DMPS(steps=100),
+    AnnealedLangevin(levels=100, steps_per_level=1),
+    DDRM(steps=20),
+    DDNM(sampler=DDIM(steps=100, eta=0.85)),
+    DDNMPlus(steps=100),
+    DDS(steps=50),
+    DDS(steps=50, gamma="bayes"),
+    DiffPIR(steps=100),
+    MCG(steps=100),
+    RePaint(steps=25, jump_length=4, jump_samples=4),
+    DAPS(levels=20, ode_steps=5),
+]
+
+
+def problems(operator: Operator, truth: torch.Tensor) -> list[Problem]:
+    rng, prior = torch.Generator().manual_seed(1), load_prior("mnist")
+    made = []
+    for image in truth:
+        z = operator(image)
+        y = z + NOISE * torch.randn(z.shape, generator=rng)
+        made.append(Problem("x", prior, operator, Gaussian(torch.zeros_like(y), NOISE), "y", y))
+    return made
+
+
+def figures(truth: torch.Tensor, means: torch.Tensor) -> dict[str, float]:
+    similarity = [
+        float(ssim(m.numpy(), t.numpy(), data_range=1.0)) for m, t in zip(means, truth, strict=True)
+    ]
+    return {"psnr": float(psnr(means, truth).mean()), "ssim": sum(similarity) / len(similarity)}
+
+
+def measure(kernel: Kernel, made: list[Problem], truth: torch.Tensor, draws: int) -> dict[str, Any]:
+    for p in made:
+        kernel.check(p)
+    started = time.perf_counter()
+    blocks = [draw_block(p, kernel, 0, 0, 0, draws, seed=0) for p in made]
+    seconds = time.perf_counter() - started
+    misfit = [
+        float(((p.y - p.operator(b.draws)).flatten(1).norm(dim=1) / (NOISE * p.y.numel() ** 0.5)).mean())
+        for p, b in zip(made, blocks, strict=True)
+    ]
+    return {
+        **figures(truth, torch.stack([b.draws.mean(0) for b in blocks])),
+        "consistency": sum(misfit) / len(misfit),
+        "nfe": float(blocks[0].stats["nfe"].double().mean()),
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--digits", type=int, default=16)
+    parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--only", help="start of the name of a task")
+    given = parser.parse_args()
+    torch.set_num_threads(2)
+    truth = test_digits()[0][: given.digits]
+    rows: list[dict[str, Any]] = []
+    for task, build in MADE.items():
+        if given.only and not task.startswith(given.only):
+            continue
+        made = problems(build(), truth)
+        here: list[dict[str, Any]] = []
+        for name, estimate in baselines().items():
+            try:
+                means = torch.stack([estimate(p) for p in made])
+            except ModelError:
+                continue
+            here.append({"task": task, "kernel": f"{name} (point estimate)", **figures(truth, means)})
+        for kernel in KERNELS:
+            try:
+                here.append(
+                    {"task": task, "kernel": repr(kernel), **measure(kernel, made, truth, given.draws)}
+                )
+            except ModelError:
+                continue
+        fastest = min(row["seconds"] for row in here if "seconds" in row)
+        for row in here:
+            if "seconds" in row:
+                row["time / fastest"] = row.pop("seconds") / fastest
+            print("  ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()), flush=True)
+        rows += here
+    if not given.only:
+        write_results("restoration_kernels", {"digits": given.digits, "draws": given.draws, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
