@@ -3,58 +3,89 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
-__all__ = ["kernels", "list_everything"]
+import typer
 
-
-def kernels() -> dict[str, Any]:
-    """All kernels by name."""
-    from bayes_ir import inference
-
-    found = (getattr(inference, name) for name in inference.__all__)
-    return {
-        k.__name__: k
-        for k in found
-        if inspect.isclass(k) and issubclass(k, inference.Kernel) and not inspect.isabstract(k)
-    }
+__all__ = ["list_everything"]
 
 
-def list_everything() -> None:
+def list_everything(
+    section: Annotated[
+        str | None, typer.Argument(help="One of problems, priors, operators, channels, kernels; all by default.")
+    ] = None,
+) -> None:
     """List problems, priors, operators, channels and kernels."""
     from rich.console import Console
     from rich.table import Table
 
-    from bayes_ir import models
-    from bayes_ir.models.priors import read_card
+    console = Console()
+    sections: dict[str, Callable[[], Mapping[str, str]]] = {
+        "problems": _problems,
+        "priors": _priors,
+        "operators": _operators,
+        "channels": _channels,
+        "kernels": _kernels,
+    }
+    if section is not None and section not in sections:
+        Console(stderr=True).print(
+            f"[red]Error:[/red] nothing is listed as {section!r}; expected one of {', '.join(sections)}.",
+            soft_wrap=True,
+            highlight=False,
+        )
+        raise typer.Exit(2)
+    for title, rows in sections.items():
+        if section in (None, title):
+            table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+            for name, line in rows().items():
+                table.add_row(name, line.replace("[", r"\["))
+            console.print(table, "")
+
+
+def _problems() -> Mapping[str, str]:
     from bayes_ir.problems import PROBLEMS
+
+    return {name: _first_line(build) for name, build in PROBLEMS.items()}
+
+
+def _priors() -> Mapping[str, str]:
+    from bayes_ir.models import available_priors
+    from bayes_ir.models.priors import read_card
+
+    return {name: read_card(name)["description"] for name in available_priors()}
+
+
+def _operators() -> Mapping[str, str]:
+    from bayes_ir.models import Operator
     from bayes_ir.sketches import EXAMPLES, sketch
 
-    def members(base: type) -> dict[str, Any]:
-        found = (getattr(models, name) for name in models.__all__)
-        return {
-            c.__name__: c
-            for c in found
-            if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)
-        }
-
-    sections: dict[str, Mapping[str, str]] = {
-        "problems": {name: _first_line(build) for name, build in PROBLEMS.items()},
-        "priors": {name: read_card(name)["description"] for name in models.available_priors()},
-        "operators": {
-            name: f"{sketch(EXAMPLES[name]()) if name in EXAMPLES else '':35}  {_first_line(c)}"
-            for name, c in members(models.Operator).items()
-        },
-        "channels": {name: _first_line(c) for name, c in members(models.Channel).items()},
-        "kernels": {name: f"{_first_line(k)} [{k.citation}]" for name, k in kernels().items()},
+    return {
+        name: f"{sketch(EXAMPLES[name]()) if name in EXAMPLES else '':35}  {_first_line(c)}"
+        for name, c in _members(Operator).items()
     }
-    console = Console()
-    for title, rows in sections.items():
-        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
-        for name, line in rows.items():
-            table.add_row(name, line.replace("[", r"\["))
-        console.print(table, "")
+
+
+def _channels() -> Mapping[str, str]:
+    from bayes_ir.models import Channel
+
+    return {name: _first_line(c) for name, c in _members(Channel).items()}
+
+
+def _kernels() -> Mapping[str, str]:
+    from bayes_ir.inference import kernels
+
+    return {name: f"{_first_line(entry.kernel)} {entry.line}." for name, entry in kernels().items()}
+
+
+def _members(base: type) -> dict[str, Any]:
+    """What the models wing exports of a kind."""
+    from bayes_ir import models
+
+    found = (getattr(models, name) for name in models.__all__)
+    return {
+        c.__name__: c for c in found if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)
+    }
 
 
 def _first_line(thing: Any) -> str:

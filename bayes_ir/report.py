@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayes_ir.api import sample
-from bayes_ir.cli_list import kernels
-from bayes_ir.inference import Exact, Kernel
+from bayes_ir.inference import Exact, Kernel, kernels
 from bayes_ir.problems import InverseProblem, build_problem
 from bayes_ir.problems.own_image import operator_builders, own_problem
 from bayes_ir.words import look_up
@@ -60,7 +59,7 @@ def choose_problem(
 
 
 def _kernel_settings() -> set[str]:
-    return {field.name for kernel in kernels().values() for field in fields(kernel)}
+    return {field.name for entry in kernels().values() for field in fields(entry.kernel)}
 
 
 def run_problem(
@@ -119,13 +118,22 @@ def build_kernel(name: str | None, settings: Mapping[str, Any], own: Kernel) -> 
     Raises:
         ValueError: for an unknown kernel or setting, each with the nearest one that exists.
     """
-    kernel = own if name in (None, type(own).__name__) else look_up("kernel", name, kernels())()
+    kernel = own if name in (None, type(own).__name__) else _default_of(str(name))
     known = {field.name: field for field in fields(kernel)}
     for key, value in settings.items():
         look_up(f"setting of {type(kernel).__name__}", key, known)
-        if isinstance(value, str):
+        if isinstance(value, str) and not isinstance(getattr(kernel, key), str):
             raise ValueError(f"--set {key}={value}: {value!r} is not a number, True or False.")
     return replace(kernel, **settings)
+
+
+def _default_of(name: str) -> Kernel:
+    """The kernel of a name with its default settings."""
+    kind = look_up("kernel", name, kernels()).kernel
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if needed:
+        raise ValueError(f"--kernel {name} needs {', '.join(needed)}, which only Python can say; use bayes_ir.sample.")
+    return kind()
 
 
 def compare_with_exact(problem: InverseProblem, posterior: xarray.DataTree, seed: int) -> pandas.DataFrame:

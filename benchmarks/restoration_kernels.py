@@ -22,6 +22,7 @@ from restoration_tasks import NOISE, SHAPE, TASKS, psnr
 from bayes_ir.analysis import ssim
 from bayes_ir.inference import (
     DAPS,
+    DDIM,
     DDNM,
     DDRM,
     DDS,
@@ -29,7 +30,6 @@ from bayes_ir.inference import (
     DPS,
     MCG,
     AnnealedLangevin,
-    DDIM,
     DDNMPlus,
     DiffPIR,
     GuidedDiffusion,
@@ -39,7 +39,6 @@ from bayes_ir.inference import (
     PiGDM,
     Problem,
     RePaint,
-    baselines,
 )
 from bayes_ir.inference.run import draw_block
 from bayes_ir.models import JPEG, Gaussian, Operator, PhaseRetrieval, load_prior

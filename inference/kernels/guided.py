@@ -56,7 +56,7 @@ class GuidedKernel(ConditionedKernel):
     def check(self, problem: Problem) -> None:
         if not problem.operator.linear and (not self.linearises or isinstance(self.sampler, Langevin)):
             raise ModelError(
-                f"{self!r} needs a linear operator, and {problem.operator!r} is not linear; use DPS(), "
+                f"{type(self).__name__} needs a linear operator, and {problem.operator!r} is not linear; use DPS(), "
                 "which serves nonlinear operators, or MomentMatching(), which linearises them."
             )
         problem.need_derivative(type(self).__name__)

@@ -71,15 +71,14 @@ def published(kernel, x_t, x0_hat, now, then, z, a, noise, y):
     moved = np.empty(N)
     for i in range(N):
         x_hat, x_bar = vt[i] @ x0_hat, vt[i] @ x_t / now.a
-        if i >= len(s):
+        y_bar = u[:, i] @ y / s[i] if i < len(s) else None
+        if y_bar is None:
             mean = x_hat + math.sqrt(1 - kernel.eta**2) * sigma * (x_bar - x_hat) / sigma_t
             variance = kernel.eta**2 * sigma**2
         elif sigma < noise / s[i]:
-            y_bar = u[:, i] @ y / s[i]
             mean = x_hat + math.sqrt(1 - kernel.eta**2) * sigma * (y_bar - x_hat) / (noise / s[i])
             variance = kernel.eta**2 * sigma**2
         else:
-            y_bar = u[:, i] @ y / s[i]
             mean = (1 - kernel.eta_b) * x_hat + kernel.eta_b * y_bar
             variance = sigma**2 - noise**2 / s[i] ** 2 * kernel.eta_b**2
         moved[i] = mean + math.sqrt(variance) * (vt[i] @ z)
@@ -99,19 +98,18 @@ def test_a_step_is_equation_8(eta_b, grid):
     z = Rng(7, draws=3, dtype=F64).normal(N).numpy()
     found, info = kernel.step(p, state, Rng(7, draws=3, dtype=F64))
     a, y, x_t = p.operator.matrix.numpy(), p.y.numpy(), state.x.numpy()
-    for draw in range(3):
-        wanted = published(kernel, x_t[draw], x0_hat[draw], now, then, z[draw], a, 0.3, y)
-        np.testing.assert_allclose(found.x[draw].numpy(), wanted, rtol=1e-9, atol=1e-9)
+    wanted = [published(kernel, x_t[i], x0_hat[i], now, then, z[i], a, 0.3, y) for i in range(3)]
+    np.testing.assert_allclose(found.x.numpy(), wanted, rtol=1e-9, atol=1e-9)
     assert torch.equal(info["nfe"], torch.ones(3, dtype=torch.int64))
 
 
 def test_the_start_is_equation_7():
-    p, kernel, draws = problem(dense(), 0.3), DDRM(), 20_000
+    p, kernel, draws = problem(dense(), 5.0), DDRM(), 20_000
     state = kernel.init(p, Rng(3, draws=draws, dtype=F64))
     first = state.schedule[0]
     u, s, vt = np.linalg.svd(p.operator.matrix.numpy(), full_matrices=True)
     bar = state.x.numpy() / float(first.a) @ vt.T
-    y_bar, sd = u.T @ p.y.numpy() / s, np.sqrt(float(first.ratio) ** 2 - (0.3 / s) ** 2)
+    y_bar, sd = u.T @ p.y.numpy() / s, np.sqrt(float(first.ratio) ** 2 - (5.0 / s) ** 2)
     assert np.abs((bar[:, :4].mean(0) - y_bar) / sd).max() < 4 / math.sqrt(draws)
     assert np.abs(bar[:, :4].std(0) / sd - 1).max() < 4 / math.sqrt(2 * draws)
 
@@ -156,6 +154,24 @@ def test_identity_below_the_noise_is_a_move_from_y():
     torch.testing.assert_close(kernel.step(p, state, Rng(7, draws=3, dtype=F64))[0].x, wanted)
 
 
+def test_the_last_step():
+    """Tweedie's formula at the datum where it is better than the level 0.01, else at the state."""
+    p, kernel = problem(steep(), 6e-3), DDRM(steps=20)
+    state = at(kernel, p, kernel.length(p) - 1)
+    state.x.copy_(normal(3, N, seed=6))
+    now = state.levels[0]
+    x0_hat = p.prior.with_diffusion(kernel.process(p.prior)).denoise(state.x, now.t).numpy()
+    bar, z = state.x.numpy() / float(now.a), Rng(7, draws=3, dtype=F64).normal(N).numpy()
+    u, s, vt = np.linalg.svd(p.operator.matrix.numpy(), full_matrices=False)
+    level, noise = float(now.ratio), 6e-3 / s
+    assert (noise < level).sum() == 2
+    tweedie = u.T @ p.y.numpy() / s + noise**2 * ((x0_hat - bar) @ vt.T / level**2)
+    v = np.where(noise < level, tweedie, x0_hat @ vt.T) + np.minimum(noise, level) * (z @ vt.T)
+    wanted = x0_hat + (v - x0_hat @ vt.T) @ vt
+    found, _ = kernel.step(p, state, Rng(7, draws=3, dtype=F64))
+    np.testing.assert_allclose(found.x.numpy(), wanted, rtol=1e-9, atol=1e-9)
+
+
 def test_the_last_step_is_a_draw_that_fits_the_data():
     """Data better than the lowest level, 0.01: residuals are as large as the noise."""
     noise, draws = 1e-4, 4000
@@ -165,8 +181,7 @@ def test_the_last_step_is_a_draw_that_fits_the_data():
     assert residual.mean(0).abs().max() < 4 / math.sqrt(draws)
     assert (residual.std(0) - 1).abs().max() < 4 / math.sqrt(2 * draws) + 1e-3
     # A prior without correlations: every direction is a problem of its own, and the draw is the posterior.
-    white = GaussianPrior(torch.zeros(N, dtype=F64), torch.eye(N, dtype=F64))
-    y = torch.linspace(-1, 1, N, dtype=F64)
+    white, y = GaussianPrior(torch.zeros(N, dtype=F64), torch.eye(N, dtype=F64)), normal(N, seed=9)
     p = read_problem(
         lambda: pyro.sample(
             "y", Gaussian(DenseOperator(torch.eye(N, dtype=F64))(pyro.sample("x", white)), 5e-3)
@@ -192,13 +207,11 @@ def test_against_the_exact_posterior():
 def test_varying_noise_is_whitened():
     """Data of their own noise are those of the rows divided by it."""
     noise = torch.tensor([0.1, 0.4, 0.2, 0.8], dtype=F64)
-    p = problem(dense(), noise)
-    white = DenseOperator(p.operator.matrix / noise[:, None])
+    p, white = problem(dense(), noise), DenseOperator(dense().matrix / noise[:, None])
     q = read_problem(
         lambda: pyro.sample("y", Gaussian(white(pyro.sample("x", p.prior)), 1.0)), {"y": p.y / noise}
     )
-    draws = [draw_block(problem, DDRM(), 0, 0, 0, 5, seed=1).draws for problem in (p, q)]
-    torch.testing.assert_close(*draws)
+    torch.testing.assert_close(*(draw_block(r, DDRM(), 0, 0, 0, 5, seed=1).draws for r in (p, q)))
 
 
 def test_contract():
