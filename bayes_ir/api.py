@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 
 from bayes_ir.inference import (
+    DAPS,
     DPS,
+    QCSSGM,
     AnnealedLangevin,
     Exact,
+    GuidedDiffusion,
     Kernel,
     Problem,
     QCSSGMPlus,
@@ -26,7 +29,7 @@ from bayes_ir.inference import (
     read_problem,
 )
 from bayes_ir.inference.run import block_plan
-from bayes_ir.models import Gaussian, GaussianMixturePrior, LinearOperator
+from bayes_ir.models import Gaussian, LinearOperator
 
 if TYPE_CHECKING:
     import xarray
@@ -153,16 +156,21 @@ def sample(
 
 
 def default_kernel(problem: Problem) -> Kernel:
-    """The best-measured kernel for a problem.
+    """The best-measured kernel that serves a problem.
 
-    ``Exact()`` where the posterior is known, ``AnnealedLangevin()`` for a Gaussian channel under a learned prior,
-    ``QCSSGMPlus()`` for every other channel, ``DPS()`` where the operator is not linear.
+    ``Exact()`` where independent exact draws can be had, else ``GuidedDiffusion()`` where the prior is calibrated and
+    A linear, else annealed Langevin dynamics; ``DPS()`` or ``DAPS()`` where A is not linear.
     """
-    if not problem.operator.linear:
-        return DPS()
-    if not isinstance(problem.channel, Gaussian):
-        return QCSSGMPlus()
-    return Exact() if isinstance(problem.prior, GaussianMixturePrior) else AnnealedLangevin()
+    langevin = AnnealedLangevin() if isinstance(problem.channel, Gaussian) else QCSSGMPlus()
+    linear: list[Kernel] = [Exact(), GuidedDiffusion(), langevin, QCSSGM()]
+    candidates = linear if problem.operator.linear else [DPS(), DAPS()]
+    for kernel in candidates[:-1]:
+        try:
+            kernel.check(problem)
+        except ValueError:
+            continue
+        return kernel
+    return candidates[-1]
 
 
 def _kernel(kernel: Any, problem: Problem, progress: bool) -> Kernel:

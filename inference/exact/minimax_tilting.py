@@ -38,7 +38,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr, logsumexp, ndtri_exp
 
-from bayes_ir.models.channels.box import Box, box
+from bayes_ir.models.channels.box import box
 
 __all__ = ["Draws", "Estimate", "TruncatedNormal", "sample_mixture"]
 
@@ -90,7 +90,7 @@ class TruncatedNormal:
         self._factor, self._slopes = factor, np.tril(factor, -1) / scale[:, None]
         self._low, self._high = low[self._order] / scale, high[self._order] / scale
         v, self._tilt = self._saddle_point(v)
-        mass = self._cells(v, self._tilt).log_z.sum()
+        mass = self._cells(v, self._tilt)[0].sum()
         self.log_bound = float((self._tilt * (0.5 * self._tilt - v)).sum() + mass)
 
     def log_probability(self, samples: int, generator: np.random.Generator) -> Estimate:
@@ -128,8 +128,8 @@ class TruncatedNormal:
         z[:, self._order] = (self._factor @ v).T
         return np.clip(z + self._mean, self._lower, self._upper), psi
 
-    def _cells(self, v: Array, mu: Array) -> Box:
-        """Log probability, mean and 1 - variance of a standard normal on ``[a - mu, b - mu)``."""
+    def _cells(self, v: Array, mu: Array) -> tuple[Array, Array, Array]:
+        """``log P_k``, ``d_k`` and ``q_k = 1 - Var`` of a standard normal on ``[a_k - mu_k, b_k - mu_k)``."""
         shift = self._slopes @ v + mu
         return _box(self._low - shift, self._high - shift)
 
@@ -242,5 +242,7 @@ def _truncated_normal(alpha: Array, gamma: Array, uniform: Array) -> tuple[Array
     return np.where(flip, -draw, draw), log_right + np.log(-outside)
 
 
-def _box(alpha: Array, gamma: Array) -> Box:
-    return Box(*(term.numpy() for term in box(torch.from_numpy(alpha), torch.from_numpy(gamma))))
+def _box(alpha: Array, gamma: Array) -> tuple[Array, Array, Array]:
+    """Log probability, mean and 1 - variance of a standard normal on ``[alpha, gamma)``."""
+    log_z, d, q = box(torch.from_numpy(alpha), torch.from_numpy(gamma))
+    return log_z.numpy(), d.numpy(), q.numpy()

@@ -100,7 +100,7 @@ class DDNMPlus(TravellingKernel, SpectralKernel):
         )
         x0_hat_y = with_measured(known, visit.x0_hat, v_hat_y)
         x = then.a * x0_hat_y + with_measured(known, noise, measured_noise)
-        return state.moved(x, visit, x0_hat_y), _one_evaluation(x)
+        return state.moved(x, visit), _one_evaluation(x)
 
 
 def _one_evaluation(x: Tensor) -> Info:

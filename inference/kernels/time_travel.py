@@ -82,7 +82,7 @@ def renoised(x: Tensor, now: Level, then: Level, rng: Rng) -> Tensor:
 
 
 class TravellingKernel(PathKernel):
-    """Kernel whose path may rise; mixed into one that says how to descend and remembers ``x0_hat(x_t, y)``.
+    """Kernel whose path may rise by ``q(x_s | x_t)``; mixed into one that says how to descend.
 
     Attributes:
         travel_length: levels that a jump rises.
@@ -103,13 +103,12 @@ class TravellingKernel(PathKernel):
         now, then = state.levels
         if then.ratio <= now.ratio:
             return self.descend(problem, state, rng)
-        clean = state.schedule[-1]
-        x = renoised(state.memory, clean, then, rng)
-        return state.moved(x, None, state.memory), {"nfe": torch.zeros(len(x), dtype=torch.int64)}
+        x = renoised(state.x, now, then, rng)
+        return state.moved(x), {"nfe": torch.zeros(len(x), dtype=torch.int64)}
 
     @abstractmethod
     def descend(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
-        """A step to less noise with one network evaluation, which leaves ``x0_hat(x_t, y)`` as the memory."""
+        """A step to less noise with one network evaluation."""
 
     def _path(self, levels: list[Level]) -> list[Level]:
         """The levels in the order of the visits."""

@@ -14,8 +14,9 @@ exponential with that tangent; and a rate of zero would forbid beliefs outright.
     rate(z) = background exp(peak (z - black) / background)     for z < black,
 
 the mildest objection to negative light.  With it ``log p(y | z)`` is finite, concave and continuously differentiable on
-the whole line.  The obvious ``peak max(z, 0) + background`` is none of it: wherever ``y > background`` it has a convex
-kink at zero, two modes under a Gaussian belief, and no slope that would bring a negative z back.
+the whole line.  The obvious ``peak max(z, 0) + background`` is neither concave nor differentiable: where
+``y > background`` it has a convex kink at zero, two modes under some Gaussian beliefs, and no slope that would bring a
+negative z back.
 
 Hence the background has to be positive.  The slope at and below black is ``peak (y / background - 1)`` or more: the
 fewer the dark counts, the more a single photon says that there is light, and without any a photon makes z <= 0

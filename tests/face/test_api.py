@@ -10,8 +10,27 @@ import pytest
 import torch
 
 import bayes_ir as bir
-from bayes_ir.inference import AnnealedLangevin, Exact, Kernel, QCSSGMPlus
-from bayes_ir.models import DenseOperator, Gaussian, GaussianPrior, OneBit
+from bayes_ir.inference import (
+    DAPS,
+    DPS,
+    AnnealedLangevin,
+    Exact,
+    GuidedDiffusion,
+    Kernel,
+    QCSSGMPlus,
+    read_problem,
+)
+from bayes_ir.models import (
+    DenseOperator,
+    Gaussian,
+    GaussianPrior,
+    Mask,
+    NetworkPrior,
+    OneBit,
+    PhaseRetrieval,
+    VarianceExploding,
+    calibrate,
+)
 
 KERNEL = QCSSGMPlus(levels=15, steps_per_level=1)
 PRIOR = GaussianPrior(torch.zeros(12), torch.eye(12), event_shape=(1, 3, 4), data_range=(-3.0, 3.0))
@@ -119,6 +138,37 @@ def test_default_kernels():
 
     tree = bir.sample(gaussian, data={"y": torch.zeros(5)}, draws=2, chains=1, progress=False)
     assert tree.attrs["kernel"] == repr(Exact())
+
+
+class _Network(torch.nn.Module):
+    """The exact denoiser of a white standard normal prior."""
+
+    def forward(self, x_t, a, b):
+        return (a / (a**2 + b**2)).to(x_t)[:, None, None, None] * x_t
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_default_kernels_of_a_learned_prior(calibrated):
+    shape = (1, 4, 4)
+    prior = NetworkPrior(_Network(), VarianceExploding(0.01, 20.0), shape, mean=0.0, std=1.0)
+    if calibrated:
+        images = torch.randn(64, *shape, generator=torch.Generator().manual_seed(0))
+        prior = calibrate(prior, images, bases=("pca",))
+    linear = Mask(torch.arange(16).reshape(shape) % 2 == 0)
+
+    def chosen(operator, channel):
+        def model():
+            pyro.sample("y", channel(operator(pyro.sample("x", prior))))
+
+        return bir.api.default_kernel(read_problem(model, {"y": torch.ones(operator.measurement_shape)}))
+
+    signs = chosen(linear, lambda z: OneBit(z, 0.1))
+    smooth = chosen(linear, lambda z: Gaussian(z, 0.1))
+    assert signs == (GuidedDiffusion() if calibrated else QCSSGMPlus())
+    assert smooth == (GuidedDiffusion() if calibrated else AnnealedLangevin())
+    wavy = PhaseRetrieval(shape)
+    assert chosen(wavy, lambda z: Gaussian(z, 0.1)) == DPS()
+    assert chosen(wavy, lambda z: OneBit(z, 0.1)) == DAPS()
 
 
 def test_default_kernel_is_announced(capsys):

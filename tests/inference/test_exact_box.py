@@ -170,6 +170,14 @@ def test_draws_are_a_function_of_the_block(name):
     assert draw(single, 5).draws.dtype == torch.float32 and draw(single, 5).draws.shape == (5, 6)
 
 
+def test_blocks_are_independent():
+    """With hardly any noise x is the latent value itself: no two blocks may share it."""
+    prior = GaussianPrior(torch.zeros(1, dtype=F64), torch.eye(1, dtype=F64))
+    p = problem(prior, lambda z: OneBit(z, 1e-3), [1.0], torch.ones(1, 1))
+    one, two = (b.draws[:, 0] for b in draw_blocks(p, Exact(), draws=400, chains=1, seed=0, block_size=200))
+    assert abs(float(torch.corrcoef(torch.stack([one, two]))[0, 1])) < 4 / math.sqrt(200)
+
+
 def test_refusals(monkeypatch):
     prior = gaussian(4)
     many = problem(prior, lambda z: OneBit(z, 0.1), torch.ones(101), normal(101, 4))

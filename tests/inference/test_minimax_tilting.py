@@ -101,8 +101,8 @@ def test_independent_coordinates_are_exact_without_tilting():
 
 @pytest.mark.parametrize("cells", ["half-lines", "narrow", "tail"])
 def test_draws_have_the_moments_of_gibbs_chains(cells):
-    """Means, second moments and products of neighbours; twelve coordinates, 4 standard errors."""
-    size, draws = 12, 4000
+    """Means, second moments and products of neighbours; eight coordinates, 4 standard errors."""
+    size, draws = 8, 2500
     covariance, mean = wishart(size, 5), 0.3 * generator(6).standard_normal(size)
     truth = generator(7).multivariate_normal(mean, covariance)
     lower, upper = {
@@ -119,7 +119,7 @@ def test_draws_have_the_moments_of_gibbs_chains(cells):
         *(torch.from_numpy(part) for part in (mean, covariance, lower, upper)),
         chains=draws,
         sweeps=0,
-        burn_in=60,
+        burn_in=40,
         seed=0,
     ).z.numpy()
 
