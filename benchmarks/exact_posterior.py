@@ -204,7 +204,6 @@ def measure(c: Case, draw: Any, exact: torch.Tensor) -> dict[str, float]:
     seconds = time.perf_counter() - started
     law, _ = exact_posterior(c.problem)
     flat, mean, sd = draws.flatten(1), law.mean.flatten(), law.variance.flatten().sqrt()
-    prior_covariance = c.problem.prior.components.covariance_matrix
     svd = c.problem.operator.svd
     v = svd.right(torch.eye(svd.rank, dtype=F64)).flatten(1).mT  # (N, r)
     prior_variance = (v * (c.problem.prior.components.covariance_matrix @ v)).sum(0)

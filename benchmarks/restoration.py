@@ -1,6 +1,7 @@
-"""One-bit digits: how well QCS-SGM and QCS-SGM+ restore, and whether their intervals hold the truth.
+"""One-bit digits: how well kernels restore, and whether their intervals hold the truth.
 
     python benchmarks/restoration.py
+    python benchmarks/restoration.py --family guided
 
 Twenty test digits, M = 400, noise 0.1, ill-conditioned and correlated matrices (as published): PSNR and cosine
 similarity of the posterior mean, and the share of pixels whose truth lies in the central 90 % interval.
@@ -15,13 +16,15 @@ from _results import write_results
 
 from bayes_ir import sample
 from bayes_ir.analysis import interval_coverage, restoration_metrics
-from bayes_ir.inference import QCSSGM, Kernel, QCSSGMPlus
+from bayes_ir.inference import QCSSGM, GuidedDiffusion, Kernel, QCSSGMPlus
 from bayes_ir.problems import build_problem
 
 PROBLEMS = {"ill-conditioned": "one-bit-digit", "correlated": "one-bit-correlated-digit"}
 
 
-def kernels(levels: int) -> dict[str, Kernel]:
+def kernels(family: str, levels: int) -> dict[str, Kernel]:
+    if family == "guided":
+        return {f"GuidedDiffusion, {steps} steps": GuidedDiffusion(steps=steps) for steps in (32, 64)}
     return {
         "QCSSGM": QCSSGM(levels=levels, steps_per_level=1),
         "QCSSGMPlus": QCSSGMPlus(levels=levels, steps_per_level=1, tolerance=1e-2),
@@ -33,11 +36,12 @@ def main() -> None:
     parser.add_argument("--digits", type=int, default=20)
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--levels", type=int, default=300)
+    parser.add_argument("--family", choices=["langevin", "guided"], default="langevin")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     rows = []
     for matrix, name in PROBLEMS.items():
-        for kernel_name, kernel in kernels(given.levels).items():
+        for kernel_name, kernel in kernels(given.family, given.levels).items():
             figures = []
             for image in range(given.digits):
                 problem = build_problem(name, image=image, seed=0)
@@ -64,7 +68,7 @@ def main() -> None:
                 }
             rows.append(row)
             print(matrix, kernel_name, row, flush=True)
-    write_results("restoration", rows)
+    write_results("restoration" if given.family == "langevin" else "restoration_guided", rows)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from bayes_ir.inference import (
     Problem,
     RePaint,
 )
+from bayes_ir.inference.baselines import baselines
 from bayes_ir.inference.run import draw_block
 from bayes_ir.models import JPEG, Gaussian, Operator, PhaseRetrieval, load_prior
 from bayes_ir.problems import test_digits

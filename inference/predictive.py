@@ -34,7 +34,7 @@ PredictiveCache = dict[Any, Any]
 
 _LARGEST_MATRIX = 2048  # measurements whose K is decomposed as a matrix
 _LARGEST_PER_DRAW = 512  # the same for one matrix per draw
-_LARGEST_CACHE = 2**28  # numbers kept for the levels of a run
+_LARGEST_CACHE = 2**26  # numbers kept for the levels of a run
 
 
 class PulledSolution(NamedTuple):
@@ -230,8 +230,8 @@ def predictive(
         return _Eigen(system, _matrix_per_draw(system, covariance, like))
     if spectral and not system.shared:
         raise ModelError(
-            f"expectation propagation needs a linear operator, and {system.operator!r} is not linear; use DAPS(), which "
-            "serves every channel, or Point() for the denoising posterior."
+            f"expectation propagation needs a linear operator, and {system.operator!r} is not linear; use DAPS(), "
+            "which serves every channel, or Point() for the denoising posterior."
         )
     if spectral:
         raise ModelError(

@@ -45,7 +45,8 @@ class KernelEntry:
     def serves(self, channel: str, operator: set[str]) -> bool:
         """Whether it claims to serve a channel, by name, under an operator with these properties."""
         return any(
-            (names == ANY or channel in names) and (kind == ALL or kind in operator) for names, kind in self.needs
+            (names == ANY or channel in names) and (kind == ALL or kind in operator)
+            for names, kind in self.needs
         )
 
     @property
@@ -91,17 +92,25 @@ _ENTRIES = (
     KernelEntry(k.PiGDM, "Song et al.", 2023, "guided", _DIFFERENTIABLE, True, f"{_SOLVE}, {_VJP}"),
     KernelEntry(k.MomentMatching, "Rozet et al.; Boys et al.", 2024, "guided", _DIFFERENTIABLE, True, _CG),
     KernelEntry(k.MCG, "Chung et al.", 2022, "replacement", _DECOMPOSED, True, f"{_VJP}, a projection"),
-    KernelEntry(k.DDNM, "Wang et al.", 2023, "projection", ((GAUSSIAN, DECODABLE),), False, "A and its pseudo-inverse"),
+    KernelEntry(
+        k.DDNM, "Wang et al.", 2023, "projection", ((GAUSSIAN, DECODABLE),), False, "A and its pseudo-inverse"
+    ),
     KernelEntry(k.DDNMPlus, "Wang et al.", 2023, "spectral", _DECOMPOSED, False, "V and V^T"),
     KernelEntry(k.DDRM, "Kawar et al.", 2022, "spectral", _DECOMPOSED, False, "V and V^T"),
     KernelEntry(k.DDS, "Chung, Lee, Ye", 2024, "proximal", _LINEAR, False, "five iterations of CG"),
     KernelEntry(k.DiffPIR, "Zhu et al.", 2023, "proximal", _LINEAR, False, _SOLVE),
-    KernelEntry(k.Projected, "Yuan et al.", 2023, "projection", ((ANY, ALL),), False, "the user's projection"),
+    KernelEntry(
+        k.Projected, "Yuan et al.", 2023, "projection", ((ANY, ALL),), False, "the user's projection"
+    ),
     KernelEntry(k.ILVR, "Choi et al.", 2021, "replacement", _DECOMPOSED, False, "a projection"),
     KernelEntry(k.RePaint, "Lugmayr et al.", 2022, "replacement", _DECOMPOSED, False, "a projection"),
-    KernelEntry(k.ScoreSDE, "Song et al.; Chung, Ye", 2021, "replacement", _DECOMPOSED, False, "a projection"),
+    KernelEntry(
+        k.ScoreSDE, "Song et al.; Chung, Ye", 2021, "replacement", _DECOMPOSED, False, "a projection"
+    ),
     KernelEntry(k.SNIPS, "Kawar et al.", 2021, "spectral", _DECOMPOSED, False, "V and V^T"),
-    KernelEntry(k.DAPS, "Zhang et al.", 2024, "split", ((ANY, DIFFERENTIABLE),), False, "Langevin on the likelihood"),
+    KernelEntry(
+        k.DAPS, "Zhang et al.", 2024, "split", ((ANY, DIFFERENTIABLE),), False, "Langevin on the likelihood"
+    ),
 )
 
 

@@ -2,18 +2,24 @@ r"""Least squares with total variation, by the fast iterative shrinkage-threshol
 
     min_x F(x),    F(x) = |D^-1 (y - A x)|^2 / 2 + w TV(x),    TV(x) = sum_pixels sqrt(sum_axes (difference)^2)
 
-with forward differences, zero beyond the edge, for every channel by itself (isotropic).  With L the largest eigenvalue
-of the misfit's Hessian, v the extrapolated point and ``theta = 1`` at the start,
+with forward differences G x, zero beyond the edge, for every channel by itself (isotropic).  With L the largest
+eigenvalue of the misfit's Hessian, v the extrapolated point and ``theta = 1`` at the start,
 
     x'     = prox_{w/L TV}(v - grad f(v) / L)
     theta' = (1 + sqrt(1 + 4 theta^2)) / 2,    v' = x' + (theta - 1) / theta' (x' - x).
 
-Where the objective rises, theta starts at 1 again.  The proximal operator is Chambolle's dual projection as kept in
-``skimage.restoration.denoise_tv_chambolle``; its own stopping rule watches an energy with the misfit counted twice, so
-that a fixed number of iterations is asked for.
+Where the objective rises, theta starts at 1 again.  The proximal operator ``min_u |u - c|^2 / 2 + k TV(u)`` is solved in
+its dual, ``u = c - k G^T p`` with ``|p| <= 1`` at every pixel, by the same accelerated scheme (fast gradient projection),
+from the p of the last iteration and until the duality gap
 
-Sources: Rudin, Osher and Fatemi 1992 (total variation); Beck and Teboulle 2009 (FISTA; for total variation, IEEE TIP);
-O'Donoghue and Candes 2015 (restart); Chambolle 2004 (the proximal operator).
+    gap = k sum_pixels (|G u| - p . G u) >= |u - u*|^2 / 2
+
+says that u is ten times as close as the outer iteration moves.  ``skimage.restoration.denoise_tv_chambolle`` solves the
+same problem, but from the start every time: after 1000 iterations it is 4e-4 off where it smooths by a tenth of the
+contrast and 1e-2 where by all of it, and the error would stay.
+
+Sources: Rudin, Osher and Fatemi 1992 (total variation); Beck and Teboulle 2009, SIAM J. Imaging Sci. 2 (FISTA) and IEEE
+Trans. Image Process. 18 (fast gradient projection); O'Donoghue and Candes 2015 (restart).
 """
 
 from __future__ import annotations
@@ -35,7 +41,7 @@ __all__ = ["differences", "differences_adjoint", "expect_image", "total_variatio
 
 
 def total_variation(
-    problem: Problem, weight: float, *, iterations: int = 500, tolerance: float = 1e-5, inner: int = 100
+    problem: Problem, weight: float, *, iterations: int = 500, tolerance: float = 1e-5, inner: int = 1000
 ) -> Tensor:
     """``argmin_x |D^-1 (y - A x)|^2 / 2 + weight TV(x)``.  A point estimate, not a posterior draw.
 
@@ -44,7 +50,7 @@ def total_variation(
         weight: ``w > 0``, per unit of the image.
         iterations: cap on the iterations.
         tolerance: relative length ``|x' - v| / |x'|`` of a proximal gradient step at which it is done.
-        inner: iterations of every proximal operator; where one step has to smooth widely it needs more.
+        inner: cap on the iterations of a proximal operator.
 
     Returns:
         Image, (*event_shape).
@@ -63,11 +69,13 @@ def total_variation(
     expect_image(problem, "total_variation")
     curvature = misfit.largest_curvature
     x = v = torch.zeros_like(misfit.pulled_y)
-    theta, objective, change = 1.0, math.inf, math.inf
+    p = differences(x)
+    theta, objective, change = 1.0, math.inf, 1.0
     for _ in range(iterations):
-        new = _proximal(v - misfit.gradient(v) / curvature, weight / curvature, inner)
+        accuracy = 0.1 * min(max(change, tolerance), 1.0)
+        new, p = _proximal(v - misfit.gradient(v) / curvature, weight / curvature, p, accuracy, inner)
         change = relative_change(new, v)
-        if change <= tolerance:
+        if change <= tolerance and accuracy <= tolerance:
             return misfit.finished(new)
         previous, objective = objective, misfit.value(new) + weight * variation(new)
         theta = theta if objective <= previous else 1.0
@@ -116,15 +124,20 @@ def variation(x: Tensor) -> float:
     return float(torch.linalg.vector_norm(differences(x), dim=0).sum())
 
 
-def _proximal(x: Tensor, weight: float, iterations: int) -> Tensor:
-    """``argmin_u |u - x|^2 / 2 + weight TV(u)``."""
-    from skimage.restoration import denoise_tv_chambolle
-
-    found = denoise_tv_chambolle(
-        x.cpu().numpy(),
-        weight=weight,
-        eps=0.0,
-        max_num_iter=iterations,
-        channel_axis=0 if x.ndim == 3 else None,
-    )
-    return torch.from_numpy(found).to(x)
+def _proximal(c: Tensor, k: float, p: Tensor, accuracy: float, iterations: int) -> tuple[Tensor, Tensor]:
+    """``argmin_u |u - c|^2 / 2 + k TV(u)`` from the dual p, to a relative accuracy; u and its dual."""
+    step = 1 / (4 * len(p) * k)  # |G|^2 <= 4 axes
+    q, theta = p, 1.0
+    for iteration in range(iterations):
+        new = q + step * differences(c - k * differences_adjoint(q))
+        new = new / torch.linalg.vector_norm(new, dim=0).clamp(min=1)
+        larger = 0.5 * (1 + math.sqrt(1 + 4 * theta**2))
+        q = new + (theta - 1) / larger * (new - p)
+        p, theta = new, larger
+        if iteration % 10 == 9:
+            u = c - k * differences_adjoint(p)
+            g = differences(u)
+            gap = k * float((torch.linalg.vector_norm(g, dim=0) - (p * g).sum(0)).sum())
+            if 2 * gap <= accuracy**2 * float(u.square().sum()):
+                break
+    return c - k * differences_adjoint(p), p

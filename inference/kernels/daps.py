@@ -70,7 +70,8 @@ class DAPS(PathKernel):
         exact: draw the inner law exactly instead.
 
     Raises:
-        ModelError: for an operator without a derivative, or ``exact`` with an operator that is not linear or a channel other than Gaussian.
+        ModelError: for an operator without a derivative, or ``exact`` with one that is not linear or a channel other
+            than Gaussian.
         ValueError: for settings out of range.
     """
 

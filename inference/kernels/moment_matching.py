@@ -48,7 +48,9 @@ class MomentMatching(ComposedKernel, GuidedKernel):
         ValueError: for settings out of range, or ``drawn`` with a sampler that is no transition.
     """
 
-    citation: ClassVar[str] = "Rozet et al. 2024 (arXiv 2405.13712); diagonal: Boys et al. 2023 (arXiv 2310.06721)"
+    citation: ClassVar[str] = (
+        "Rozet et al. 2024 (arXiv 2405.13712); diagonal: Boys et al. 2023 (arXiv 2310.06721)"
+    )
     sampler: Sampler = _SAMPLER  # type: ignore[misc]
     diagonal: bool = False
     drawn: bool = True

@@ -11,8 +11,9 @@ pseudo-inverse may be any encoder h and decoder h^+, differentiable or not (``de
 
 where sigma, the noise in units of the decoded image, plays the part it has under orthonormal rows.
 
-``r_t^2`` is :class:`bayes_ir.inference.Isotropic`'s, from the prior's own variance; the published
-``b^2 / (a^2 + b^2)`` is ``spread=1.0``.  Along a rectified flow (``sampler=FlowODE()``) the kernel is OT-ODE.  The released code serves noise-free measurements only.
+``r_t^2`` is :class:`bayes_ir.inference.Isotropic`'s, from the prior's own variance; ``spread=1.0`` is the published
+``b^2 / (a^2 + b^2)``.  Along a rectified flow (``sampler=FlowODE()``) the kernel is OT-ODE.  The released code serves
+noise-free measurements only.
 
 What it approximates: the covariance of ``p(x_0 | x_t)`` by a multiple of the identity.
 

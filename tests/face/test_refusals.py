@@ -155,7 +155,12 @@ REFUSALS = {
         _sample(kernel=AnnealedLangevin()),
         r"AnnealedLangevin needs a Gaussian channel; site 'y' has OneBit. Use QCSSGMPlus\(\)",
     ),
-    "1-bit data for Exact": (_sample(kernel=Exact()), "the exact posterior needs a GaussianPrior"),
+    "too many signs for Exact": (
+        lambda: bir.sample(
+            _model(operator=DenseOperator(torch.ones(101, 4))), Exact(), {"y": torch.ones(101)}, progress=False
+        ),
+        "takes at most 100 measurements",
+    ),
     "a class as kernel": (_sample(kernel=QCSSGMPlus), r"pass an instance, QCSSGMPlus\(\)"),
     "a name as kernel": (_sample(kernel="QCSSGMPlus"), "kernel is a str; expected a kernel such as"),
     "draws=0": (_sample(draws=0), "draws is 0; expected a whole number of at least 1"),

@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from bayes_ir.inference import (
-    Calibrated,
-    Renoise,
     DAPS,
     DDIM,
     DDNM,
@@ -45,9 +43,10 @@ from bayes_ir.inference import (
     read_problem,
 )
 from bayes_ir.inference.kernels.base import Kernel
+from bayes_ir.inference.kernels.path import PathState
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.run import block_plan, draw_block, draw_blocks
-from bayes_ir.inference.samplers import Visit
+from bayes_ir.inference.samplers import Level, Visit
 from bayes_ir.models import (
     DDPM,
     DenseOperator,
@@ -247,6 +246,31 @@ def test_ancestral_is_ddim_with_full_noise():
         for sampler in (Ancestral(steps=10), DDIM(steps=10, eta=1.0))
     ]
     torch.testing.assert_close(*moved, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("orthonormal", [True, False])
+def test_qcs_sgm_plus_under_a_gaussian_channel_is_dmps(orthonormal):
+    """The flat posterior in closed form, whatever the path; QCS-SGM too where A A^T is diagonal."""
+    rows = torch.randn(3, 5, generator=torch.Generator().manual_seed(2), dtype=F64)
+    operator = DenseOperator(torch.linalg.qr(rows.T)[0].T if orthonormal else rows, dtype=F64)
+    prior = _gaussian()
+
+    def model():
+        pyro.sample("y", Gaussian(operator(pyro.sample("x", prior)), 0.3))
+
+    problem = read_problem(model, {"y": torch.tensor([1.0, -1.0, 1.0], dtype=F64)})
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(3), dtype=F64)
+    ratio = torch.tensor(0.7, dtype=F64)
+    found = []
+    for kernel in (DMPS(), QCSSGMPlus(), QCSSGM()):
+        law = problem.prior.with_diffusion(kernel.process(problem.prior))
+        t = law.diffusion.time_at(ratio)
+        a, b = law.diffusion.coefficients(t)
+        state = PathState(a * x, [Level(t, a, b), Level(0 * t, 0 * t + 1, 0 * t)])
+        found.append(kernel.condition(problem, law, state, Rng(0, draws=4, dtype=F64)).x0_hat)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+    same = torch.allclose(found[2], found[0], rtol=1e-9, atol=1e-9)
+    assert same == orthonormal
 
 
 def test_exact_posterior_by_brute_force():

@@ -112,7 +112,12 @@ CHANNELS = {
 }
 # What an operator of each kind also is.
 ALSO = {
-    "linear with a decomposition": {"linear with a decomposition", "linear", "differentiable", "with a pseudo-inverse"},
+    "linear with a decomposition": {
+        "linear with a decomposition",
+        "linear",
+        "differentiable",
+        "with a pseudo-inverse",
+    },
     "linear": {"linear", "differentiable", "with a pseudo-inverse"},
     "differentiable": {"differentiable"},
     "with a pseudo-inverse": {"with a pseudo-inverse"},
