@@ -12,7 +12,17 @@ from typing import Any
 
 import torch
 
-__all__ = ["write_results"]
+__all__ = ["kept_results", "write_results"]
+
+
+def kept_results(name: str) -> list[Any]:
+    """The figures written before under a name, for a study that goes on; none if there are none."""
+    path = _path(name)
+    return json.loads(path.read_text())["figures"] if path.exists() else []
+
+
+def _path(name: str) -> Path:
+    return Path(__file__).parent / "results" / f"{name}.json"
 
 
 def write_results(name: str, figures: Any) -> None:
@@ -24,7 +34,6 @@ def write_results(name: str, figures: Any) -> None:
         "bayes_ir": version("bayes-ir"),
         "figures": figures,
     }
-    path = Path(__file__).parent / "results" / f"{name}.json"
+    path = _path(name)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"wrote {path}")

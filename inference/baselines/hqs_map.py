@@ -1,7 +1,8 @@
 r"""Half-quadratic splitting with a denoiser at a falling noise level (DPIR).
 
 For ``min_x f(x) + lambda phi(x)``, phi minus the log prior, the splitting ``x ~ z`` with the penalty
-``mu_k = lambda / s_k^2`` alternates, while the noise level s_k falls on a geometric grid from the highest to the lowest,
+``mu_k = lambda / s_k^2`` alternates, while the noise level s_k falls on a geometric grid from the highest to the
+lowest,
 
     x_k = argmin_x f(x) + mu_k/2 |x - z_{k-1}|^2        a solve with A'^T A' + mu_k I
     z_k = D_{s_k}(x_k)                                   in place of argmin_z phi(z) + |z - x_k|^2 / (2 s_k^2)

@@ -8,15 +8,14 @@ eigenvalue of the misfit's Hessian, v the extrapolated point and ``theta = 1`` a
     x'     = prox_{w/L TV}(v - grad f(v) / L)
     theta' = (1 + sqrt(1 + 4 theta^2)) / 2,    v' = x' + (theta - 1) / theta' (x' - x).
 
-Where the objective rises, theta starts at 1 again.  The proximal operator ``min_u |u - c|^2 / 2 + k TV(u)`` is solved in
-its dual, ``u = c - k G^T p`` with ``|p| <= 1`` at every pixel, by the same accelerated scheme (fast gradient projection),
-from the p of the last iteration and until the duality gap
+Where the objective rises, theta starts at 1 again.  The proximal operator, ``min_u |u - c|^2 / 2 + k TV(u)``, is solved
+in its dual, ``u = c - k G^T p`` with ``|p| <= 1`` at every pixel, by the same accelerated scheme (fast gradient
+projection), from the p of the last iteration and until the duality gap
 
     gap = k sum_pixels (|G u| - p . G u) >= |u - u*|^2 / 2
 
-says that u is ten times as close as the outer iteration moves.  ``skimage.restoration.denoise_tv_chambolle`` solves the
-same problem, but from the start every time: after 1000 iterations it is 4e-4 off where it smooths by a tenth of the
-contrast and 1e-2 where by all of it, and the error would stay.
+says that u is ten times as close as the outer iteration moves.  (``skimage.restoration.denoise_tv_chambolle`` solves the
+same problem from the start every time; where k is all of an image's contrast it is 1e-2 off after 1000 iterations.)
 
 Sources: Rudin, Osher and Fatemi 1992 (total variation); Beck and Teboulle 2009, SIAM J. Imaging Sci. 2 (FISTA) and IEEE
 Trans. Image Process. 18 (fast gradient projection); O'Donoghue and Candes 2015 (restart).
@@ -114,8 +113,8 @@ def differences_adjoint(g: Tensor) -> Tensor:
     for k, part in enumerate(g):
         axis = first + k
         inside = part.narrow(axis, 0, part.shape[axis] - 1)
-        zero = torch.zeros_like(part.narrow(axis, 0, 1))
-        x = x + torch.cat([zero, inside], axis) - torch.cat([inside, zero], axis)
+        x.narrow(axis, 0, part.shape[axis] - 1).sub_(inside)
+        x.narrow(axis, 1, part.shape[axis] - 1).add_(inside)
     return x
 
 

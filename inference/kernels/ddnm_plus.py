@@ -39,8 +39,8 @@ from torch import Tensor
 
 from bayes_ir.inference.kernels._replacement import known_part
 from bayes_ir.inference.kernels.base import Info
-from bayes_ir.inference.kernels.ddrm import SpectralKernel, coordinates, final_draw, with_measured
 from bayes_ir.inference.kernels.path import PathState
+from bayes_ir.inference.kernels.spectral import SpectralKernel, coordinates, final_draw, with_measured
 from bayes_ir.inference.kernels.time_travel import TravellingKernel
 from bayes_ir.inference.problem import Problem
 from bayes_ir.inference.rng import Rng
