@@ -29,7 +29,7 @@ from bayes_ir.inference import (
     read_problem,
 )
 from bayes_ir.inference.run import block_plan
-from bayes_ir.models import Gaussian, LinearOperator
+from bayes_ir.models import Gaussian, LinearOperator, NetworkPrior
 
 if TYPE_CHECKING:
     import xarray
@@ -281,7 +281,10 @@ def _fingerprint(problem: Problem) -> str:
     diffusion = problem.prior.diffusion
     denoised = problem.prior.denoise(ramp[None], 0.5 * (diffusion.t_min + diffusion.t_max))
     digest = hashlib.sha256()
-    for tensor in (denoised, problem.operator(ramp), problem.log_likelihood(ramp), problem.y):
+    # A mixture's calibration follows from its denoiser; a network's was fitted.
+    fitted = problem.prior.calibrations if isinstance(problem.prior, NetworkPrior) else {}
+    variances = [fitted[basis].variances for basis in sorted(fitted)]
+    for tensor in (denoised, problem.operator(ramp), problem.log_likelihood(ramp), problem.y, *variances):
         digest.update(tensor.double().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 

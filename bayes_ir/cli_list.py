@@ -13,7 +13,8 @@ __all__ = ["list_everything"]
 
 def list_everything(
     section: Annotated[
-        str | None, typer.Argument(help="One of problems, priors, operators, channels, kernels; all by default.")
+        str | None,
+        typer.Argument(help="One of problems, priors, operators, channels, kernels; all by default."),
     ] = None,
 ) -> None:
     """List problems, priors, operators, channels and kernels."""
@@ -84,7 +85,9 @@ def _members(base: type) -> dict[str, Any]:
 
     found = (getattr(models, name) for name in models.__all__)
     return {
-        c.__name__: c for c in found if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)
+        c.__name__: c
+        for c in found
+        if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)
     }
 
 

@@ -132,7 +132,9 @@ def _default_of(name: str) -> Kernel:
     kind = look_up("kernel", name, kernels()).kernel
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if needed:
-        raise ValueError(f"--kernel {name} needs {', '.join(needed)}, which only Python can say; use bayes_ir.sample.")
+        raise ValueError(
+            f"--kernel {name} needs {', '.join(needed)}, which only Python can say; use bayes_ir.sample."
+        )
     return kind()
 
 

@@ -144,10 +144,10 @@ def kernels(nfe: int, image: bool) -> list[Kernel]:
     ]
     return [
         *([] if image else small),
-        GuidedDiffusion(steps=nfe),
-        GuidedDiffusion(steps=nfe, drawn=False),
-        GuidedDiffusion(sampler=Multistep(steps=nfe), drawn=False),
-        GuidedDiffusion(sampler=ProbabilityFlow(steps=nfe), drawn=False),
+        GuidedDiffusion(denoising_posterior=Calibrated(), steps=nfe),
+        GuidedDiffusion(denoising_posterior=Calibrated(), steps=nfe, drawn=False),
+        GuidedDiffusion(denoising_posterior=Calibrated(), sampler=Multistep(steps=nfe), drawn=False),
+        GuidedDiffusion(denoising_posterior=Calibrated(), sampler=ProbabilityFlow(steps=nfe), drawn=False),
         GuidedDiffusion(denoising_posterior=Isotropic(), sampler=ancestral, drawn=False),
         GuidedDiffusion(denoising_posterior=Calibrated(with_jacobian=True), sampler=ancestral),
         MomentMatching(steps=nfe, drawn=False),

@@ -10,7 +10,7 @@ Problems, noise 0.1, Gaussian sensing matrices:
 
 Figures are sliced Wasserstein distances of 500 draws to exact ones (minimax tilting), over the distance
 between two exact sets of as many; the ratio of standard deviations and, for mixtures, the total variation between the
-weights of the components to which draws are assigned.
+weights of the components to which draws are assigned.  Rows that the results already hold are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import pyro
 import torch
-from _results import write_results
+from _results import kept_results, write_results
 
 from bayes_ir import simulate
 from bayes_ir.analysis import sliced_wasserstein
@@ -153,7 +153,8 @@ def main() -> None:
     parser.add_argument("--kernel", help="start of the name of a kernel")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    rows = kept_results("quantized_cells")
+    done = {(row["problem"], row["kernel"], row["nfe"]) for row in rows}
     for name, p in cases():
         if options.only and not name.startswith(options.only):
             continue
@@ -161,31 +162,28 @@ def main() -> None:
         one, two = exact[:DRAWS], exact[DRAWS:]
         floor = sliced_wasserstein(one, two)
         weights = assignment(p, exact)
+        sd = exact.flatten(1).std(0)
+        kept = sd > 1e-3 * sd.max()
         for label, kernel in kernels(digits=name.startswith("digits")):
-            if options.kernel and not label.startswith(options.kernel):
+            if (name, label, kernel.length(p)) in done or (
+                options.kernel and not label.startswith(options.kernel)
+            ):
                 continue
             draws = draw_block(p, kernel, 0, 0, 0, DRAWS, seed=0).draws
             distance = (sliced_wasserstein(draws, one) + sliced_wasserstein(draws, two)) / 2
-            sd = exact.flatten(1).std(0)
-            kept = sd > 1e-3 * sd.max()
-            rows.append(
-                {
-                    "problem": name,
-                    "kernel": label,
-                    "nfe": kernel.length(p),
-                    "floor": floor,
-                    "distance": distance,
-                    "distance / floor": distance / floor,
-                    "sd ratio": float((draws.flatten(1).std(0) / sd)[kept].mean()),
-                    "weights, total variation": float((assignment(p, draws) - weights).abs().sum() / 2),
-                }
-            )
-            print(
-                "  ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in rows[-1].values()),
-                flush=True,
-            )
-    if not options.only and not options.kernel:
-        write_results("quantized_cells", rows)
+            row = {
+                "problem": name,
+                "kernel": label,
+                "nfe": kernel.length(p),
+                "floor": floor,
+                "distance": distance,
+                "distance / floor": distance / floor,
+                "sd ratio": float((draws.flatten(1).std(0) / sd)[kept].mean()),
+                "weights, total variation": float((assignment(p, draws) - weights).abs().sum() / 2),
+            }
+            rows.append(row)
+            print("  ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()), flush=True)
+            write_results("quantized_cells", rows)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from bayes_ir.inference import (
     DPS,
     MCG,
     AnnealedLangevin,
+    Calibrated,
     DDNMPlus,
     DiffPIR,
     GuidedDiffusion,
@@ -40,7 +41,7 @@ from bayes_ir.inference import (
     Problem,
     RePaint,
 )
-from bayes_ir.inference.baselines import baselines
+from bayes_ir.inference.baselines import hqs_map, pnp_admm, pseudo_inverse, total_variation
 from bayes_ir.inference.run import draw_block
 from bayes_ir.models import JPEG, Gaussian, Operator, PhaseRetrieval, load_prior
 from bayes_ir.problems import test_digits
@@ -63,6 +64,7 @@ KERNELS: list[Kernel] = [
     GuidedDiffusion(steps=32),
     GuidedDiffusion(steps=64),
     MomentMatching(steps=32, drawn=False, max_iterations=5),
+    GuidedDiffusion(denoising_posterior=Calibrated(), steps=64),
     PiGDM(steps=100),
     PiGDM(steps=100, decode=True),
     DPS(steps=250),
@@ -78,6 +80,14 @@ KERNELS: list[Kernel] = [
     RePaint(steps=25, jump_length=4, jump_samples=4),
     DAPS(levels=20, ode_steps=5),
 ]
+
+
+BASELINES: dict[str, Callable[[Problem], torch.Tensor]] = {
+    "pseudo_inverse": pseudo_inverse,
+    "total_variation, weight 10": lambda p: total_variation(p, 10.0),
+    "pnp_admm": pnp_admm,
+    "hqs_map": hqs_map,
+}
 
 
 def problems(operator: Operator, truth: torch.Tensor) -> list[Problem]:
@@ -129,7 +139,7 @@ def main() -> None:
             continue
         made = problems(build(), truth)
         here: list[dict[str, Any]] = []
-        for name, estimate in baselines().items():
+        for name, estimate in BASELINES.items():
             try:
                 means = torch.stack([estimate(p) for p in made])
             except ModelError:

@@ -14,8 +14,8 @@ projection), from the p of the last iteration and until the duality gap
 
     gap = k sum_pixels (|G u| - p . G u) >= |u - u*|^2 / 2
 
-says that u is ten times as close as the outer iteration moves.  (``skimage.restoration.denoise_tv_chambolle`` solves the
-same problem from the start every time; where k is all of an image's contrast it is 1e-2 off after 1000 iterations.)
+says that u is ten times as close as the outer iteration moves.  (``skimage.restoration.denoise_tv_chambolle`` solves
+the same problem from the start every time; where k is all of an image's contrast it is 1e-2 off after 1000 iterations.)
 
 Sources: Rudin, Osher and Fatemi 1992 (total variation); Beck and Teboulle 2009, SIAM J. Imaging Sci. 2 (FISTA) and IEEE
 Trans. Image Process. 18 (fast gradient projection); O'Donoghue and Candes 2015 (restart).
