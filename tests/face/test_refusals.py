@@ -157,7 +157,10 @@ REFUSALS = {
     ),
     "too many signs for Exact": (
         lambda: bir.sample(
-            _model(operator=DenseOperator(torch.ones(101, 4))), Exact(), {"y": torch.ones(101)}, progress=False
+            _model(operator=DenseOperator(torch.ones(101, 4))),
+            Exact(),
+            {"y": torch.ones(101)},
+            progress=False,
         ),
         "takes at most 100 measurements",
     ),

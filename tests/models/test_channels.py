@@ -6,6 +6,7 @@ import torch
 from channel_case import FALSE_ALARM, ChannelCase
 from channel_protocol import double
 from scipy import special, stats
+from test_poisson import PoissonCase
 
 import bayes_ir.models.channels as channels
 from bayes_ir.models.channels import Channel, Gaussian, OneBit, Quantized, TiltedNormaliser
@@ -150,7 +151,7 @@ class TestQuantizedByThresholds(TestQuantizedUniform):
         assert self.values().tolist() == pytest.approx([-1.4, -0.6, -0.075, 0.225, 0.575], rel=1e-14)
 
 
-CASES = [TestGaussian, TestOneBit, TestQuantizedUniform, TestQuantizedByThresholds]
+CASES = [TestGaussian, TestOneBit, TestQuantizedUniform, TestQuantizedByThresholds, PoissonCase]
 EXPORTED = [
     getattr(channels, name) for name in channels.__all__ if name not in ("Channel", "TiltedNormaliser")
 ]
