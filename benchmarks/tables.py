@@ -5,11 +5,14 @@ python benchmarks/tables.py exact_posterior
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from _results import kept_results
+
+from bayes_ir import inference
+from bayes_ir.models import DDPM, RectifiedFlow
 
 __all__ = ["markdown"]
 
@@ -28,54 +31,24 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def short(kernel: str, budget: int | None = None) -> str:
-    """A kernel's repr without what is the default or the budget of the table."""
-    found = (
-        kernel.replace(", drawn=True", "")
-        if kernel.startswith(("Guided", "Moment"))
-        else kernel.replace(", drawn=False", "")
-    )
-    for default in (
-        ", scale=1.0",
-        ", per_site=None",
-        ", steps=None",
-        ", diffusion=DDPM(steps=1000, beta_start=0.0001, beta_end=0.02)",
-        ", with_jacobian=False",
-        "basis='pca', ",
-        "basis='pca'",
-        ", spread=None",
-        "spread=None",
-        ", decode=False",
-        ", step_size=1.5",
-        ", inflated=False",
-        ", tolerance=0.001, max_iterations=50",
-        ", travel_length=1, travel_repeats=1",
-        ", predicted_noise='network'",
-        ", weight='identity'",
-        ", free_fraction=0.0",
-        ", as_published=False",
-        ", prior_weight=1.0",
-        ", steps_per_level=1",
-        ", langevin_steps=100, step_size=0.5, variance='isotropic'",
-        ", grid='karras'",
-        ", eta=0.0",
-        ", grid='uniform'",
-        ", grid='ddim'",
-        ", grid='root'",
-        ", eta_b=1.0",
-        ", method='heun'",
-        ", cg_iterations=5",
-        ", diagonal=False",
-        ", corrector_steps=1, signal_to_noise=0.16, corrector='curvature'",
-        ", diffuse_data=True",
-        ", weight='published'",
-        ", zeta=0.5",
-    ):
-        found = found.replace(default, "")
-    if budget is not None:
-        found = re.sub(rf"(steps|levels)={budget}(, )?", "", found)
-    found = re.sub(r"sampler=\w+\(\)(, )?", lambda m: "" if "Ancestral" in m[0] else m[0], found)
-    return f"`{found.replace('(, ', '(').replace(', )', ')')}`"
+def short(kernel: str) -> str:
+    """A kernel's repr with only the settings that are not its default; what is no kernel as it is."""
+    if not kernel.endswith(")"):
+        return kernel
+    names = vars(inference) | {"DDPM": DDPM, "RectifiedFlow": RectifiedFlow}
+    return f"`{_told(eval(kernel, names))}`"
+
+
+def _told(thing: Any) -> str:
+    if not is_dataclass(thing):
+        return repr(thing)
+    told = []
+    for field in fields(thing):
+        value = getattr(thing, field.name)
+        made = field.default_factory() if field.default_factory is not MISSING else field.default
+        if value != made and not (field.name == "steps" and hasattr(thing, "sampler")):
+            told.append(f"{field.name}={_told(value)}")
+    return f"{type(thing).__name__}({', '.join(told)})"
 
 
 def exact_posterior() -> str:
@@ -95,8 +68,7 @@ def exact_posterior() -> str:
         table = markdown(
             ["kernel", *columns, "beyond / denoiser"],
             (
-                [short(row["kernel"], budget)]
-                + [row.get(c, "diverged") for c in (*columns, "beyond / denoiser")]
+                [short(row["kernel"])] + [row.get(c, "diverged") for c in (*columns, "beyond / denoiser")]
                 for row in here
             ),
         )

@@ -56,7 +56,7 @@ class ConditionedKernel(PathKernel):
 
     Attributes:
         drawn: move from a draw of ``N(x0_hat(x_t, y), V(x_t, y))`` instead of its mean, for samplers that are
-            transitions.
+            transitions; a method without V moves from means.
     """
 
     drawn: bool = False

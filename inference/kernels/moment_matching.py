@@ -39,7 +39,8 @@ class MomentMatching(ComposedKernel, GuidedKernel):
         sampler: how the denoiser becomes a path.
         steps: network evaluations, instead of those of the sampler.
         diagonal: the row sums of ``A V A^T`` in its place (TMPD); serves every channel.
-        drawn: move from a draw of ``N(x0_hat(x_t, y), V(x_t, y))`` instead of its mean.
+        drawn: move from a draw of ``N(x0_hat(x_t, y), V(x_t, y))`` instead of its mean; with ``diagonal`` there is no
+            V(x_t, y) and the path moves from means.
         tolerance: relative residual at which a draw's system is solved.
         max_iterations: cap on the iterations of conjugate gradients.
 
