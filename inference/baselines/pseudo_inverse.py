@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bayes_ir.inference.baselines.least_squares import LeastSquares
 from bayes_ir.inference.problem import Problem
+from bayes_ir.models.operators import LinearOperator
 
 __all__ = ["pseudo_inverse"]
 
@@ -33,4 +34,6 @@ def pseudo_inverse(problem: Problem, *, rcond: float = 0.0) -> Tensor:
     Source: Penrose 1955; truncation e.g. Hansen 1987.
     """
     LeastSquares(problem, "pseudo_inverse")
-    return problem.operator.pinv(problem.y, rcond) if rcond else problem.operator.pinv(problem.y)
+    operator = problem.operator
+    assert isinstance(operator, LinearOperator)  # see LeastSquares
+    return operator.pinv(problem.y, rcond)
