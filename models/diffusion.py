@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -198,12 +199,8 @@ class DDPM(Diffusion):
         """The number of steps."""
         return float(self.steps)
 
-    def _log_a_table(self) -> Tensor:
-        betas = torch.linspace(self.beta_start, self.beta_end, self.steps, dtype=torch.float64)
-        return torch.cat([torch.zeros(1, dtype=torch.float64), 0.5 * torch.log1p(-betas).cumsum(0)])
-
     def _segment(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        table = self._log_a_table().to(t.device)
+        table = _log_a_table(self).to(t.device)
         left = t.floor().clamp(0, self.steps - 1).long()
         slope = table[left + 1] - table[left]
         return table[left] + slope * (t - left), slope, left
@@ -223,9 +220,16 @@ class DDPM(Diffusion):
     def time_at(self, ratio: Tensor | float) -> Tensor:
         """The time between the two whole steps whose ``log a`` enclose it."""
         log_a = -0.5 * torch.log1p(_as_time(ratio) ** 2)
-        table = self._log_a_table().to(log_a.device)
+        table = _log_a_table(self).to(log_a.device)
         left = (torch.searchsorted(-table, -log_a.contiguous(), right=True) - 1).clamp(0, self.steps - 1)
         return left + (log_a - table[left]) / (table[left + 1] - table[left])
+
+
+@lru_cache(maxsize=8)
+def _log_a_table(process: DDPM) -> Tensor:
+    """``log a`` after 0 .. T steps; every evaluation of a denoiser asks for it."""
+    betas = torch.linspace(process.beta_start, process.beta_end, process.steps, dtype=torch.float64)
+    return torch.cat([torch.zeros(1, dtype=torch.float64), 0.5 * torch.log1p(-betas).cumsum(0)])
 
 
 @dataclass(frozen=True)
