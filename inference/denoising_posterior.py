@@ -19,6 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -56,7 +57,13 @@ class Belief:
 
 
 class DenoisingPosterior(ABC):
-    """A rule for ``N(mu, V)`` and K, from one network evaluation."""
+    """A rule for ``N(mu, V)`` and K, from one network evaluation.
+
+    Attributes:
+        informed: whether V is that of ``x_0`` at high noise too, and not only what ``x_t`` says of it.
+    """
+
+    informed: ClassVar[bool] = True
 
     @property
     def jacobian(self) -> bool:
@@ -77,6 +84,8 @@ class Flat(DenoisingPosterior):
     Source: Meng and Kabashima 2023 (arXiv 2211.13006), assumption 1; DMPS, arXiv 2211.12343.
     """
 
+    informed: ClassVar[bool] = False
+
     def at(self, prior: DiffusionPrior, x_t: Tensor, level: Level) -> Belief:
         v = ScalarCovariance(level.ratio**2)
         return Belief(prior.denoise(x_t, level.t), x_t / level.a, v, v, 1 / level.a)
@@ -88,6 +97,8 @@ class Point(DenoisingPosterior):
 
     Source: Chung et al. 2023 (arXiv 2209.14687), equation 11.
     """
+
+    informed: ClassVar[bool] = False
 
     @property
     def jacobian(self) -> bool:

@@ -1,10 +1,11 @@
 r"""Grids of times for a sampler: descending, float64, from the noisiest to the least noisy.
 
 With ``r(t) = b(t) / a(t)`` the noise ratio, ``u_i = i / (n - 1)`` and ``i = 0 .. n - 1``, a grid is
-a power of time or of the noise ratio that falls in equal steps,
+a power of time or of the noise ratio that changes in equal steps,
 
     uniform      t_i       = t_high + u_i (t_low - t_high)
     quadratic    t_i^(1/2) = t_high^(1/2) + u_i (t_low^(1/2) - t_high^(1/2))
+    root         (t_high - t_i)^2 = u_i (t_high - t_low)^2
     geometric    log r_i   = log r_high + u_i (log r_low - log r_high)
     karras       r_i^(1/rho) = r_high^(1/rho) + u_i (r_low^(1/rho) - r_high^(1/rho)),   rho = 7
 
@@ -14,7 +15,8 @@ range of ``r``, where one is given.  Both bounds are on the grid; the last step,
 image, is the sampler's.
 
 Sources: Song, Meng and Ermon 2021 (DDIM), appendix D.2 (uniform, quadratic, ddim); Song and Ermon
-2020 (NCSNv2), section 3 (geometric); Karras et al. 2022, equation 5 (karras).
+2020 (NCSNv2), section 3 (geometric); Karras et al. 2022, equation 5 (karras); Zhu et al. 2023
+(DiffPIR), arXiv 2305.08995, whose released code has the grid root.
 """
 
 from __future__ import annotations
@@ -26,7 +28,15 @@ from torch import Tensor
 
 from bayes_ir.models.diffusion import DDPM, Diffusion
 
-__all__ = ["GRIDS", "ddim_grid", "geometric_grid", "karras_grid", "quadratic_grid", "uniform_grid"]
+__all__ = [
+    "GRIDS",
+    "ddim_grid",
+    "geometric_grid",
+    "karras_grid",
+    "quadratic_grid",
+    "root_grid",
+    "uniform_grid",
+]
 
 NoiseRange = tuple[float, float]
 
@@ -50,6 +60,12 @@ def quadratic_grid(diffusion: Diffusion, steps: int, *, noise_range: NoiseRange 
     """Times whose square roots are in equal steps, denser at low noise; as :func:`uniform_grid`."""
     high, low = _time_bounds(diffusion, steps, noise_range, "quadratic_grid")
     return _with_ends(_between(high.sqrt(), low.sqrt(), steps) ** 2, high, low)
+
+
+def root_grid(diffusion: Diffusion, steps: int, *, noise_range: NoiseRange | None = None) -> Tensor:
+    """Squared distances from the noisiest time in equal steps, denser at low noise; as :func:`uniform_grid`."""
+    high, low = _time_bounds(diffusion, steps, noise_range, "root_grid")
+    return _with_ends(high - _between(torch.zeros_like(low), (high - low) ** 2, steps).sqrt(), high, low)
 
 
 def geometric_grid(diffusion: Diffusion, steps: int, *, noise_range: NoiseRange | None = None) -> Tensor:
@@ -130,6 +146,7 @@ GRIDS: dict[str, Callable[..., Tensor]] = {
     "geometric": geometric_grid,
     "karras": karras_grid,
     "quadratic": quadratic_grid,
+    "root": root_grid,
     "uniform": uniform_grid,
 }
 

@@ -31,6 +31,7 @@ know about as well as these levels do: they come out too narrow unless the level
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -90,8 +91,9 @@ class KnownPart(NamedTuple):
         return x - self.svd.right(self.svd.right_adjoint(x.double())).to(x.dtype)
 
 
+@lru_cache(maxsize=1)
 def known_part(problem: Problem) -> KnownPart:
-    """What the measurements say, direction by direction, of a problem that ``check_replaceable`` lets pass."""
+    """What the measurements say, direction by direction, of a problem that ``check_replaceable`` lets pass; once."""
     system = problem.system
     seen = system.svd.left_adjoint((system.y / system.noise).reshape(problem.y.shape))
     noise = 1 / system.svd.singular_values

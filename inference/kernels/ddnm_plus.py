@@ -15,7 +15,8 @@ and ``x0_hat(x_t, y)`` is ``x0_hat`` with ``v_hat + lambda (d - v_hat)`` in the 
 the network's.  As the noise vanishes this is DDNM with ``DDIM(eta)`` in every direction, whatever its singular
 value.
 
-The last step ends in a draw of ``x_0`` given ``x_t`` and y (see :func:`bayes_ir.inference.kernels.ddrm.final_draw`).
+The last step ends in a draw of ``x_0`` given ``x_t`` and y (see
+:func:`bayes_ir.inference.kernels.spectral.final_draw`).
 
 What it approximates: n is one for all draws, and is used at every step as if it were fresh.  Few and precise data
 give the draws of DDNM, right for a Gaussian prior.  Of a correlated Gaussian of 8 numbers at a noise of 0.3 the means

@@ -53,6 +53,7 @@ class _Splitting(DenoisingPosterior):
         weight: ``lambda``.
     """
 
+    informed: ClassVar[bool] = False
     weight: float
 
     def at(self, prior: DiffusionPrior, x_t: Tensor, level: Level) -> Belief:
@@ -87,11 +88,6 @@ class DiffPIR(ComposedKernel, GuidedKernel):
         super().__post_init__()
         if not self.prior_weight > 0:
             raise ValueError(f"DiffPIR: expected prior_weight > 0, got {self.prior_weight}.")
-        if self.drawn and not self.sampler.transition:
-            raise ValueError(
-                f"DiffPIR: {type(self.sampler).__name__} is no transition q(x_s | x_t, x_0), so that it cannot move "
-                "from a draw of x_0; set drawn=False."
-            )
 
     @property
     def denoising_posterior(self) -> DenoisingPosterior:

@@ -18,7 +18,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from bayes_ir.inference.denoising_posterior import Belief, DenoisingPosterior, Flat, Point
+from bayes_ir.inference.denoising_posterior import Belief, DenoisingPosterior, Flat
 from bayes_ir.inference.kernels.conditioned import Conditioned, ConditionedKernel
 from bayes_ir.inference.kernels.path import PathState
 from bayes_ir.inference.linearised import linearised_system
@@ -77,7 +77,7 @@ class GuidedKernel(ConditionedKernel):
         if isinstance(self.sampler, Langevin):
             curvature = self.scale * belief.stretch**2 * rule.largest_curvature(system, belief.covariance)
         spread = None if pull_back is None else _Spread(system, belief, pull_back)
-        informed = not isinstance(self.denoising_posterior, (Flat, Point))
+        informed = self.denoising_posterior.informed
         return Conditioned(x0_hat, curvature, spread, informed, memory, info)
 
 

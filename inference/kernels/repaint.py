@@ -25,7 +25,7 @@ Source: Lugmayr et al. 2022 (CVPR), equations 8a to 8c and algorithm 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -33,10 +33,10 @@ import torch
 from bayes_ir.inference.kernels._replacement import check_replaceable, known_part
 from bayes_ir.inference.kernels.base import Info
 from bayes_ir.inference.kernels.path import PathKernel, PathState
-from bayes_ir.inference.kernels.time_travel import renoised, time_travel
+from bayes_ir.inference.kernels.time_travel import renoised, visits
 from bayes_ir.inference.problem import Problem
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers import Ancestral, Level, Sampler, Visit
+from bayes_ir.inference.samplers import Ancestral, Sampler, Visit
 from bayes_ir.models.diffusion import DDPM, Diffusion
 from bayes_ir.models.priors.base import DiffusionPrior
 
@@ -80,10 +80,13 @@ class RePaint(PathKernel):
         check_replaceable(problem, "RePaint")
 
     def length(self, problem: Problem) -> int:
-        return len(self._path(problem)) - 1
+        return (
+            len(visits(self.sampler.schedule(self._prior(problem)), self.jump_length, self.jump_samples)) - 1
+        )
 
     def init(self, problem: Problem, rng: Rng) -> PathState:
-        return PathState(super().init(problem, rng).x, self._path(problem))
+        state = super().init(problem, rng)
+        return replace(state, schedule=visits(state.schedule, self.jump_length, self.jump_samples))
 
     def step(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
         now, then = state.levels
@@ -96,9 +99,3 @@ class RePaint(PathKernel):
             x = self.sampler.move(visit, state.before, then, torch.zeros_like(now.b), rng)
         x = known_part(problem).replace(x, state.x, now, then, rng)
         return state.moved(x, visit), {"nfe": torch.full((len(x),), 0 if forward else 1)}
-
-    def _path(self, problem: Problem) -> list[Level]:
-        """The levels in the order in which they are visited."""
-        levels = self.sampler.schedule(self._prior(problem))
-        moves = time_travel(levels, self.jump_length, self.jump_samples)
-        return [levels[0], *(move.then for move in moves)]

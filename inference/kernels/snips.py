@@ -21,7 +21,8 @@ Each alpha is ``tau`` over the largest curvature of the direction, because the p
 an exact denoiser (see :mod:`bayes_ir.inference.samplers.annealed_langevin`), and the stiffest direction of A slows
 none of the others down.  The published constants are those of NCSNv2, in these terms 0.033 for CelebA.
 
-The last step ends in a draw of ``x_0`` given ``x_t`` and y (see :func:`bayes_ir.inference.kernels.ddrm.final_draw`).
+The last step ends in a draw of ``x_0`` given ``x_t`` and y (see
+:func:`bayes_ir.inference.kernels.spectral.final_draw`).
 
 What it approximates: directions that b has not yet reached are told what d says only through ``V^T x_t``.  Below the
 smallest ``1 / s`` the target is the posterior of ``x_t`` itself, so that what is left are the levels and the steps:

@@ -31,7 +31,7 @@ from bayes_ir.inference.problem import Problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers import Level
 
-__all__ = ["Move", "TravellingKernel", "renoised", "time_travel"]
+__all__ = ["Move", "TravellingKernel", "renoised", "time_travel", "visits"]
 
 
 class Move(NamedTuple):
@@ -74,6 +74,11 @@ def time_travel(levels: Sequence[Level], length: int = 1, repeats: int = 1) -> l
     return moves
 
 
+def visits(levels: Sequence[Level], length: int, repeats: int) -> list[Level]:
+    """The levels of :func:`time_travel` in the order in which they are visited, the clean one last."""
+    return [levels[0], *(move.then for move in time_travel(levels, length, repeats))]
+
+
 def renoised(x: Tensor, now: Level, then: Level, rng: Rng) -> Tensor:
     """A draw of ``q(x_s | x_t)``, from level ``now`` up to the noisier ``then``, for x (B, *event_shape)."""
     scale = then.a / now.a
@@ -93,11 +98,12 @@ class TravellingKernel(PathKernel):
     travel_repeats: int
 
     def length(self, problem: Problem) -> int:
-        return len(self._path(self.sampler.schedule(self._prior(problem)))) - 1
+        levels = self.sampler.schedule(self._prior(problem))
+        return len(visits(levels, self.travel_length, self.travel_repeats)) - 1
 
     def init(self, problem: Problem, rng: Rng) -> PathState:
         state = super().init(problem, rng)
-        return replace(state, schedule=self._path(state.schedule))
+        return replace(state, schedule=visits(state.schedule, self.travel_length, self.travel_repeats))
 
     def step(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
         now, then = state.levels
@@ -109,11 +115,6 @@ class TravellingKernel(PathKernel):
     @abstractmethod
     def descend(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
         """A step to less noise with one network evaluation."""
-
-    def _path(self, levels: list[Level]) -> list[Level]:
-        """The levels in the order of the visits."""
-        moves = time_travel(levels, self.travel_length, self.travel_repeats)
-        return [levels[0], *(move.then for move in moves)]
 
     def _check_travel(self) -> None:
         if self.travel_length < 1 or self.travel_repeats < 1:

@@ -18,7 +18,7 @@ __all__ = ["GriddedSampler"]
 class GriddedSampler(Sampler):
     """Sampler on one of the grids of :mod:`bayes_ir.models.time_grids`.
 
-    Grids in time (``uniform``, ``quadratic``, ``ddim``) walk back along DDPM; grids in the noise ratio
+    Grids in time (``uniform``, ``quadratic``, ``root``, ``ddim``) walk back along DDPM; grids in the noise ratio
     (``geometric``, ``karras``) along the variance-exploding process over the prior's ``noise_range``.
 
     Attributes:

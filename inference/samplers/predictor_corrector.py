@@ -30,7 +30,6 @@ from torch import Tensor
 
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers.base import Level, Visit
-from bayes_ir.inference.samplers.gridded import GriddedSampler
 from bayes_ir.inference.samplers.reverse_sde import ReverseSDE
 from bayes_ir.models.diffusion import score_from_denoised
 from bayes_ir.models.priors.base import DiffusionPrior
@@ -39,7 +38,7 @@ __all__ = ["PredictorCorrector"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictorCorrector(GriddedSampler):
+class PredictorCorrector(ReverseSDE):
     """Reverse SDE with Langevin correctors; ``steps (1 + corrector_steps)`` network evaluations.
 
     Attributes:
@@ -74,7 +73,7 @@ class PredictorCorrector(GriddedSampler):
     def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
         x_t, x0_hat, now = visit
         if then != now:
-            return ReverseSDE(steps=self.steps, grid=self.grid).move(visit, before, then, curvature, rng)
+            return super().move(visit, before, then, curvature, rng)
         score = score_from_denoised(x_t, x0_hat, now.a, now.b)
         z = rng.normal(*x_t.shape[1:])
         if self.corrector == "published":

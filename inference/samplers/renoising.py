@@ -13,11 +13,7 @@ however many steps it takes: with ``x_0 ~ N(0, s^2)`` and b small, a step leaves
 whose fixed point is ``s^2 (1 + sqrt(1 - zeta)) / 2``.  Moving from draws of ``p(x_0 | x_t)`` keeps the marginals after
 any number of steps.
 
-The released codes of DDNM and DDS move by this rule, with ``zeta = eta^2``.  The grid ``root`` is DiffPIR's,
-
-    (t_high - t_i)^2 = u_i (t_high - t_low)^2,    u_i = i / (n - 1),
-
-which leaves the high noise in few steps.
+The released codes of DDNM and DDS move by this rule, with ``zeta = eta^2``; DiffPIR walks it on the grid ``root``.
 
 Source: Zhu et al. 2023 (DiffPIR, arXiv 2305.08995), algorithm 1.
 """
@@ -27,28 +23,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers.base import Level, Visit
 from bayes_ir.inference.samplers.gridded import GriddedSampler
-from bayes_ir.models.diffusion import Diffusion
-from bayes_ir.models.priors.base import DiffusionPrior
-from bayes_ir.models.time_grids import GRIDS, uniform_grid
 
-__all__ = ["Renoise", "root_grid"]
-
-
-def root_grid(diffusion: Diffusion, steps: int, *, noise_range: tuple[float, float] | None = None) -> Tensor:
-    """Times ``t_high - u^(1/2) (t_high - t_low)``, u in equal steps; float64, descending, both bounds on it."""
-    high, low = uniform_grid(diffusion, 2, noise_range=noise_range)
-    grid = high - torch.linspace(0, 1, steps, dtype=torch.float64).sqrt() * (high - low)
-    grid[-1] = low
-    return grid
-
-
-_GRIDS = {**GRIDS, "root": root_grid}
+__all__ = ["Renoise"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +38,20 @@ class Renoise(GriddedSampler):
 
     Attributes:
         steps: network evaluations.
-        grid: name of the time grid; besides those of :mod:`bayes_ir.models.time_grids`, ``"root"``.
+        grid: name of the time grid.
         zeta: share of the noise's variance that is drawn afresh, from 0 to 1.
+
+    Raises:
+        ValueError: for fewer than two steps, an unknown grid or a share out of range.
     """
 
     transition: ClassVar[bool] = True
     zeta: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.steps < 2 or self.grid not in _GRIDS or not 0 <= self.zeta <= 1:
-            raise ValueError(
-                f"Renoise: expected steps >= 2, a grid of {sorted(_GRIDS)} and 0 <= zeta <= 1, got "
-                f"steps={self.steps}, grid={self.grid!r}, zeta={self.zeta}."
-            )
-
-    def times(self, prior: DiffusionPrior) -> Tensor:
-        return _GRIDS[self.grid](prior.diffusion, self.steps, noise_range=prior.noise_range)
+        super().__post_init__()
+        if not 0 <= self.zeta <= 1:
+            raise ValueError(f"Renoise: expected 0 <= zeta <= 1, got zeta={self.zeta}.")
 
     def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
         kept, fresh = (1 - self.zeta) ** 0.5, self.zeta**0.5

@@ -15,6 +15,7 @@ H_n = n^{-1/2} [[1, 1], [1, -1]] kron ... kron [[1, 1], [1, -1]], in Sylvester's
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,12 +23,14 @@ from torch import Tensor
 __all__ = ["dct", "inverse_dct", "walsh_hadamard"]
 
 
-def _twiddles(n: int, like: Tensor) -> Tensor:
-    """``sqrt(2) exp(-i pi k / (2 n))`` for k = 0 .. n // 2, but 1 at k = 0."""
-    k = torch.arange(n // 2 + 1, dtype=torch.float64, device=like.device)
-    modulus = torch.full_like(k, math.sqrt(2.0))
-    modulus[0] = 1.0
-    return torch.polar(modulus, k * (-math.pi / (2 * n))).to(like.dtype.to_complex())
+@lru_cache(maxsize=32)
+def _twiddles(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``sqrt(2) exp(-i pi k / (2 n))`` for k = 0 .. n // 2, but 1 at k = 0; complex, of the precision of dtype."""
+    with torch.inference_mode(False):  # what is kept must serve gradients, too
+        k = torch.arange(n // 2 + 1, dtype=torch.float64, device=device)
+        modulus = torch.full_like(k, math.sqrt(2.0))
+        modulus[0] = 1.0
+        return torch.polar(modulus, k * (-math.pi / (2 * n))).to(dtype.to_complex())
 
 
 def dct(x: Tensor) -> Tensor:
@@ -36,7 +39,7 @@ def dct(x: Tensor) -> Tensor:
         return x
     n = x.shape[-1]
     v = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], dim=-1)
-    w = torch.fft.rfft(v, norm="ortho") * _twiddles(n, x)  # X_k - i X_{n-k}
+    w = torch.fft.rfft(v, norm="ortho") * _twiddles(n, x.dtype, x.device)  # X_k - i X_{n-k}
     return torch.cat([w.real, -w.imag[..., 1 : (n + 1) // 2].flip(-1)], dim=-1)
 
 
@@ -47,7 +50,9 @@ def inverse_dct(c: Tensor) -> Tensor:
     n = c.shape[-1]
     half = n // 2 + 1
     reversed_c = torch.cat([torch.zeros_like(c[..., :1]), c.flip(-1)[..., : half - 1]], dim=-1)  # X_{n-k}
-    v = torch.fft.irfft(torch.complex(c[..., :half], -reversed_c) / _twiddles(n, c), n=n, norm="ortho")
+    v = torch.fft.irfft(
+        torch.complex(c[..., :half], -reversed_c) / _twiddles(n, c.dtype, c.device), n=n, norm="ortho"
+    )
     x = torch.empty_like(v)
     x[..., ::2] = v[..., : (n + 1) // 2]
     x[..., 1::2] = v[..., (n + 1) // 2 :].flip(-1)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -131,7 +132,7 @@ class DiffusionPrior(TorchDistribution):
                     f"{type(self).__name__}.calibration: unknown basis {basis!r}; expected one of {list(BASES)}."
                 )
             self.calibrations[basis] = self._make_calibration(basis)
-        return self.calibrations[basis].to(self.device, self.dtype)
+        return _moved(self.calibrations[basis], self.device, self.dtype)
 
     def _make_calibration(self, basis: str) -> Calibration:
         """The calibration of a basis that none was given for."""
@@ -165,3 +166,9 @@ class DiffusionPrior(TorchDistribution):
                 f"dimensions {tuple(self.event_shape)}, the shape of one image, batch dimensions in front."
             )
         return x.shape[: x.ndim - rank]
+
+
+@lru_cache(maxsize=4)
+def _moved(calibration: Calibration, device: torch.device, dtype: torch.dtype) -> Calibration:
+    """``calibration.to(device, dtype)``, remembered: every step of a sampler asks for it."""
+    return calibration.to(device, dtype)

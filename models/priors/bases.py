@@ -130,9 +130,11 @@ class PCABasis(Basis):
         return (c @ self.components.to(c).mT).reshape(*c.shape[:-1], *self.event_shape)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> PCABasis:
+        components = self.components.to(device=device, dtype=dtype)
+        if components is self.components:
+            return self
         other = object.__new__(PCABasis)
-        other.event_shape = self.event_shape
-        other.components = self.components.to(device=device, dtype=dtype)
+        other.event_shape, other.components = self.event_shape, components
         return other
 
 

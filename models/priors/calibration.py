@@ -101,10 +101,16 @@ class Calibration:
         return between(self.variances, part[..., None], below[..., None]), between(self.rest, part, below)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Calibration:
-        """The same calibration on another device; ``dtype`` is that of the basis, the variances stay float64."""
-        moved = copy.copy(self)
+        """The same calibration on another device; ``dtype`` is that of the basis, the variances stay float64.
+
+        Where nothing changes it is the calibration itself.
+        """
+        basis = None if self.basis is None else self.basis.to(device, dtype)
         tables = {name: getattr(self, name).to(device) for name in ("ratios", "variances", "rest")}
-        moved.__dict__.update(tables, basis=None if self.basis is None else self.basis.to(device, dtype))
+        if basis is self.basis and all(v is getattr(self, name) for name, v in tables.items()):
+            return self
+        moved = copy.copy(self)
+        moved.__dict__.update(tables, basis=basis)
         return moved
 
 

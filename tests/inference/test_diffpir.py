@@ -13,8 +13,9 @@ from bayes_ir.inference.kernels.path import PathState
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.run import draw_block
 from bayes_ir.inference.samplers import Langevin, Visit
-from bayes_ir.inference.samplers.renoising import Renoise, root_grid
+from bayes_ir.inference.samplers.renoising import Renoise
 from bayes_ir.models import DDPM, DenseOperator, Gaussian, GaussianPrior, OneBit, Operator
+from bayes_ir.models.time_grids import root_grid
 
 F64 = torch.float64
 N, M, NOISE, S2 = 6, 3, 0.3, 0.6
@@ -180,5 +181,5 @@ def test_refusals():
     with pytest.raises(ValueError, match="Langevin is no transition"):
         DiffPIR(sampler=Langevin(), drawn=True)
     for wrong in ({"zeta": 1.5}, {"steps": 1}, {"grid": "quad"}):
-        with pytest.raises(ValueError, match="Renoise: expected steps >= 2, a grid of"):
+        with pytest.raises(ValueError, match="Renoise: expected"):
             Renoise(**wrong)
