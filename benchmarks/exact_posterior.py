@@ -166,6 +166,7 @@ def kernels(nfe: int, image: bool) -> list[Kernel]:
         DDS(steps=nfe, gamma=1.0),
         DDS(steps=nfe),
         DiffPIR(steps=nfe),
+        DiffPIR(sampler=DDIM(steps=nfe, eta=1.0)),
         MCG(steps=nfe),
         ILVR(steps=nfe),
         RePaint(steps=nfe // 4, jump_length=4, jump_samples=4),
