@@ -170,17 +170,17 @@ def main() -> None:
             ):
                 continue
             draws = draw_block(p, kernel, 0, 0, 0, DRAWS, seed=0).draws
-            distance = (sliced_wasserstein(draws, one) + sliced_wasserstein(draws, two)) / 2
-            row = {
-                "problem": name,
-                "kernel": label,
-                "nfe": kernel.length(p),
-                "floor": floor,
-                "distance": distance,
-                "distance / floor": distance / floor,
-                "sd ratio": float((draws.flatten(1).std(0) / sd)[kept].mean()),
-                "weights, total variation": float((assignment(p, draws) - weights).abs().sum() / 2),
-            }
+            row: dict[str, Any] = {"problem": name, "kernel": label, "nfe": kernel.length(p), "floor": floor}
+            if draws.isfinite().all():
+                distance = (sliced_wasserstein(draws, one) + sliced_wasserstein(draws, two)) / 2
+                row |= {
+                    "distance": distance,
+                    "distance / floor": distance / floor,
+                    "sd ratio": float((draws.flatten(1).std(0) / sd)[kept].mean()),
+                    "weights, total variation": float((assignment(p, draws) - weights).abs().sum() / 2),
+                }
+            else:
+                row["failed"] = "draws that are not finite"
             rows.append(row)
             print("  ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()), flush=True)
             write_results("quantized_cells", rows)

@@ -88,7 +88,14 @@ def quantized_cells() -> str:
             (
                 [kernel]
                 + [
-                    next((r["distance / floor"] for r in here if (r["kernel"], r["nfe"]) == (kernel, n)), "")
+                    next(
+                        (
+                            r.get("distance / floor", "diverged")
+                            for r in here
+                            if (r["kernel"], r["nfe"]) == (kernel, n)
+                        ),
+                        "",
+                    )
                     for n in budgets
                 ]
                 for kernel in dict.fromkeys(row["kernel"] for row in here)
