@@ -83,21 +83,11 @@ def quantized_cells() -> str:
     for problem in dict.fromkeys(row["problem"] for row in rows):
         here = [row for row in rows if row["problem"] == problem]
         budgets = sorted({row["nfe"] for row in here})
+        found = {(row["kernel"], row["nfe"]): row.get("distance / floor", "diverged") for row in here}
         table = markdown(
             ["kernel", *(f"{n:,}" for n in budgets)],
             (
-                [kernel]
-                + [
-                    next(
-                        (
-                            r.get("distance / floor", "diverged")
-                            for r in here
-                            if (r["kernel"], r["nfe"]) == (kernel, n)
-                        ),
-                        "",
-                    )
-                    for n in budgets
-                ]
+                [kernel, *(found.get((kernel, n), "") for n in budgets)]
                 for kernel in dict.fromkeys(row["kernel"] for row in here)
             ),
         )
