@@ -11,6 +11,7 @@ computed as ``J^T w``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from bayes_ir.models.priors.bases import Basis
 
-__all__ = ["BasisCovariance", "ImageCovariance", "JacobianCovariance", "ScalarCovariance"]
+__all__ = ["BasisCovariance", "ImageCovariance", "JacobianCovariance", "ScalarCovariance", "SharedCovariance"]
 
 
 class ImageCovariance(ABC):
@@ -36,8 +37,21 @@ class ImageCovariance(ABC):
         """``V^{1/2} noise``, a draw of ``N(0, V)`` for standard normal noise (B, *event_shape)."""
 
 
+class SharedCovariance(ImageCovariance):
+    """A V that is the same for all draws and whose eigenvalues are known."""
+
+    @abstractmethod
+    def mapped(self, f: Callable[[Tensor], Tensor], name: Hashable) -> SharedCovariance:
+        """``f(V)``: the same eigenvectors with eigenvalues ``f(v)``.
+
+        Args:
+            f: function of the eigenvalues, applied elementwise to float64 tensors.
+            name: what tells this f from the others of a run.
+        """
+
+
 @dataclass(frozen=True)
-class ScalarCovariance(ImageCovariance):
+class ScalarCovariance(SharedCovariance):
     """``V = v I``; v is a float64 scalar."""
 
     variance: Tensor
@@ -56,9 +70,12 @@ class ScalarCovariance(ImageCovariance):
     def root(self, noise: Tensor) -> Tensor:
         return self.variance.sqrt() * noise
 
+    def mapped(self, f: Callable[[Tensor], Tensor], name: Hashable) -> ScalarCovariance:
+        return ScalarCovariance(f(self.variance))
+
 
 @dataclass(frozen=True, eq=False)
-class BasisCovariance(ImageCovariance):
+class BasisCovariance(SharedCovariance):
     """``V = Q diag(v) Q^T + rho (I - Q Q^T)``.
 
     Attributes:
@@ -71,7 +88,7 @@ class BasisCovariance(ImageCovariance):
     basis: Basis
     variances: Tensor
     rest: Tensor
-    name: tuple[str, float]
+    name: Hashable
 
     @property
     def lowest(self) -> Tensor:  # type: ignore[override]
@@ -88,6 +105,9 @@ class BasisCovariance(ImageCovariance):
 
     def root(self, noise: Tensor) -> Tensor:
         return self._function(noise, self.variances.sqrt(), self.rest.sqrt())
+
+    def mapped(self, f: Callable[[Tensor], Tensor], name: Hashable) -> BasisCovariance:
+        return BasisCovariance(self.basis, f(self.variances), f(self.rest), (self.name, name))
 
     def _function(self, w: Tensor, on_basis: Tensor, elsewhere: Tensor) -> Tensor:
         if self.basis.complete:

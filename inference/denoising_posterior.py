@@ -29,11 +29,21 @@ from bayes_ir.inference.covariances import (
     ImageCovariance,
     JacobianCovariance,
     ScalarCovariance,
+    SharedCovariance,
 )
 from bayes_ir.inference.samplers import Level
 from bayes_ir.models.priors.base import DiffusionPrior
 
-__all__ = ["Belief", "Calibrated", "DenoisingPosterior", "Flat", "Isotropic", "Point", "Tweedie"]
+__all__ = [
+    "AroundDenoisedMean",
+    "Belief",
+    "Calibrated",
+    "DenoisingPosterior",
+    "Flat",
+    "Isotropic",
+    "Point",
+    "Tweedie",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +119,8 @@ class Point(DenoisingPosterior):
         return Belief(x0_hat, x0_hat, ScalarCovariance(torch.zeros_like(level.b)), jacobian, 1 / level.a)
 
 
-class _AroundDenoisedMean(DenoisingPosterior):
-    """``N(x0_hat, V)`` with V known beforehand, and K by V or by the Jacobian.
+class AroundDenoisedMean(DenoisingPosterior):
+    """``N(x0_hat, V)`` with V known beforehand, the same for all draws, and K by V or by the Jacobian.
 
     Attributes:
         with_jacobian: the gain is ``(b^2 / a) J^T A^T`` instead of ``V A^T``.
@@ -123,7 +133,7 @@ class _AroundDenoisedMean(DenoisingPosterior):
         return self.with_jacobian
 
     @abstractmethod
-    def covariance(self, prior: DiffusionPrior, level: Level) -> ImageCovariance:
+    def covariance(self, prior: DiffusionPrior, level: Level) -> SharedCovariance:
         """V at a level, the same for all draws."""
 
     def at(self, prior: DiffusionPrior, x_t: Tensor, level: Level) -> Belief:
@@ -136,7 +146,7 @@ class _AroundDenoisedMean(DenoisingPosterior):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Isotropic(_AroundDenoisedMean):
+class Isotropic(AroundDenoisedMean):
     """``N(x0_hat, r^2 I)`` with ``r^2 = s^2 q / (s^2 + q)``, ``q = (b / a)^2``.
 
     ``s^2`` is the mean variance of the prior's pixels: r^2 is exact for a white Gaussian prior of that variance, and
@@ -166,7 +176,7 @@ class Isotropic(_AroundDenoisedMean):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibrated(_AroundDenoisedMean):
+class Calibrated(AroundDenoisedMean):
     """``N(x0_hat, E[Cov(x_0 | x_t)])``, fitted once per prior and noise level; no Jacobian needed.
 
     The mean covariance is held diagonal in a basis: images are anything but isotropic, and a single number per level
@@ -186,7 +196,7 @@ class Calibrated(_AroundDenoisedMean):
         if self.basis not in ("pca", "dct", "scalar"):
             raise ValueError(f"Calibrated: expected the basis 'pca', 'dct' or 'scalar', got {self.basis!r}.")
 
-    def covariance(self, prior: DiffusionPrior, level: Level) -> ImageCovariance:
+    def covariance(self, prior: DiffusionPrior, level: Level) -> SharedCovariance:
         calibration = prior.calibration(self.basis)
         variances, rest = calibration.at(level.ratio)
         if calibration.basis is None:

@@ -29,6 +29,7 @@ arXiv 2302.00919), algorithm 1, where the shared variance is the published choic
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -36,7 +37,14 @@ from torch import Tensor
 
 from bayes_ir.models.channels.base import TiltedNormaliser
 
-__all__ = ["EPResult", "Sites", "expectation_propagation", "log_evidence", "range_slope"]
+__all__ = [
+    "EPResult",
+    "Sites",
+    "expectation_propagation",
+    "log_evidence",
+    "log_site_integral",
+    "range_slope",
+]
 
 
 class Factors(Protocol):
@@ -133,19 +141,32 @@ def log_evidence(factors: Factors, mean: Tensor, sites: Sites) -> Tensor:
     its gradient in m is r at the fixed point (Minka 2001, section 3.2.1).
     """
     h, tau = sites.h - sites.tau * mean, sites.tau
-    per_site = tau.shape[1] > 1 or factors.measurements == 1
-    marginals = (_per_site_marginals if per_site else _shared_marginals)(factors, h, tau)
+    marginals = _marginals_of(factors, tau)(factors, h, tau)
     offset, variance = _cavity(marginals, h)
     log_z = factors.tilt(mean + offset, variance.expand_as(mean)).log_normaliser
     inflation = 1 + variance * tau
     correction = inflation.log() - (2 * offset * h + variance * h**2 - offset**2 * tau) / inflation
-    if per_site:
-        log_det = 2 * torch.linalg.cholesky(_capacitance(factors, tau)).diagonal(dim1=-2, dim2=-1).log().sum(
-            -1
-        )
-    else:
-        log_det = torch.log1p(tau * factors.kappa).sum(-1)
-    return log_z.sum(-1) + 0.5 * ((h * marginals.mean).sum(-1) - log_det + correction.sum(-1))
+    return log_z.sum(-1) + 0.5 * ((h * marginals.mean).sum(-1) - _log_det(factors, tau) + correction.sum(-1))
+
+
+def log_site_integral(factors: Factors, mean: Tensor, sites: Sites) -> Tensor:
+    """``log int prod_m exp(h_m z_m - tau_m z_m^2 / 2) N(z; m, K) dz``, (B,): what the sites say of a belief."""
+    h, tau = sites.h - sites.tau * mean, sites.tau
+    inner = _marginals_of(factors, tau)(factors, h, tau).mean
+    at_mean = ((sites.h - 0.5 * tau * mean) * mean).sum(-1)
+    return at_mean + 0.5 * ((h * inner).sum(-1) - _log_det(factors, tau))
+
+
+def _marginals_of(factors: Factors, tau: Tensor) -> Callable[[Factors, Tensor, Tensor], _Marginals]:
+    own = tau.shape[1] > 1 or factors.measurements == 1
+    return _per_site_marginals if own else _shared_marginals
+
+
+def _log_det(factors: Factors, tau: Tensor) -> Tensor:
+    """``log det(I + T K)``, (B,)."""
+    if tau.shape[1] == 1:
+        return torch.log1p(tau * factors.kappa).sum(-1)
+    return 2 * torch.linalg.cholesky(_capacitance(factors, tau)).diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
 def _cavity(marginals: _Marginals, h: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from bayes_ir.inference.kernels.base import Info
 from bayes_ir.inference.kernels.path import PathKernel, PathState
 from bayes_ir.inference.problem import Problem
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers import DDIM, Sampler, Visit
+from bayes_ir.inference.samplers import DDIM, Sampler, TransitionSampler, Visit
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["ComposedKernel", "Conditioned", "ConditionedKernel"]
@@ -101,7 +101,7 @@ class ComposedKernel(ConditionedKernel):
 
     def __post_init__(self) -> None:
         name, sampler = type(self).__name__, type(self.sampler).__name__
-        if self.drawn and not self.sampler.transition:
+        if self.drawn and not isinstance(self.sampler, TransitionSampler):
             raise ValueError(
                 f"{name}: {sampler} is no transition q(x_s | x_t, x_0), so that it cannot move from a draw of x_0; "
                 "set drawn=False."

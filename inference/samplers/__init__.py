@@ -10,6 +10,7 @@ from bayes_ir.inference.samplers.predictor_corrector import PredictorCorrector
 from bayes_ir.inference.samplers.probability_flow import ProbabilityFlow
 from bayes_ir.inference.samplers.renoising import Renoise
 from bayes_ir.inference.samplers.reverse_sde import ReverseSDE
+from bayes_ir.inference.samplers.transition import Transition, TransitionSampler
 
 __all__ = [
     "DDIM",
@@ -23,5 +24,7 @@ __all__ = [
     "Renoise",
     "ReverseSDE",
     "Sampler",
+    "Transition",
+    "TransitionSampler",
     "Visit",
 ]

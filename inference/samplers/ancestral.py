@@ -11,19 +11,15 @@ Source: Ho, Jain and Abbeel 2020, equations 6 and 7; for general (a, b) Kingma e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from torch import Tensor
-
-from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers.base import Level, Visit
-from bayes_ir.inference.samplers.gridded import GriddedSampler
+from bayes_ir.inference.samplers.base import Level
+from bayes_ir.inference.samplers.transition import Transition, TransitionSampler
 
 __all__ = ["Ancestral"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ancestral(GriddedSampler):
+class Ancestral(TransitionSampler):
     """Ancestral (DDPM) sampler.
 
     Attributes:
@@ -31,12 +27,13 @@ class Ancestral(GriddedSampler):
         grid: name of the time grid.
     """
 
-    transition: ClassVar[bool] = True
     steps: int = 1000
 
-    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
-        x_t, x0_hat, now = visit
+    def transition(self, now: Level, then: Level) -> Transition:
         alpha = now.a / then.a
         beta_squared = now.b**2 - alpha**2 * then.b**2
-        mean = (alpha * then.b**2 / now.b**2) * x_t + (then.a * beta_squared / now.b**2) * x0_hat
-        return mean + (beta_squared.sqrt() * then.b / now.b) * rng.normal(*x_t.shape[1:])
+        return Transition(
+            kept=alpha * then.b**2 / now.b**2,
+            clean=then.a * beta_squared / now.b**2,
+            noise=beta_squared.sqrt() * then.b / now.b,
+        )

@@ -7,7 +7,7 @@ in terms of the (conditioned) denoised mean.  It knows nothing of measurements.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,14 +46,7 @@ class Visit(NamedTuple):
 
 
 class Sampler(ABC):
-    """A rule that moves ``x_t`` towards the data, given ``x0_hat``.
-
-    Attributes:
-        transition: whether :meth:`move` is a law ``q(x_s | x_t, x_0)`` at ``x_0 = x0_hat`` that keeps the forward
-            marginals, so that a draw of ``p(x_0 | x_t, y)`` may stand in for its mean.
-    """
-
-    transition: ClassVar[bool] = False
+    """A rule that moves ``x_t`` towards the data, given ``x0_hat``."""
 
     @abstractmethod
     def times(self, prior: DiffusionPrior) -> Tensor:

@@ -13,20 +13,17 @@ Source: Song, Meng and Ermon 2021 (DDIM), equations 12 and 16.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers.base import Level, Visit
-from bayes_ir.inference.samplers.gridded import GriddedSampler
+from bayes_ir.inference.samplers.base import Level
+from bayes_ir.inference.samplers.transition import Transition, TransitionSampler
 
 __all__ = ["DDIM"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIM(GriddedSampler):
+class DDIM(TransitionSampler):
     """DDIM sampler.
 
     Attributes:
@@ -35,7 +32,6 @@ class DDIM(GriddedSampler):
         eta: stochasticity, from 0 (deterministic) to 1 (ancestral).
     """
 
-    transition: ClassVar[bool] = True
     eta: float = 0.0
 
     def __post_init__(self) -> None:
@@ -43,8 +39,7 @@ class DDIM(GriddedSampler):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"DDIM: expected 0 <= eta <= 1, got {self.eta}.")
 
-    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
-        now = visit.level
+    def transition(self, now: Level, then: Level) -> Transition:
         c = self.eta * then.b / now.b * torch.sqrt(now.b**2 - (now.a / then.a) ** 2 * then.b**2)
-        moved = then.a * visit.x0_hat + torch.sqrt(then.b**2 - c**2) * visit.eps_hat
-        return moved + c * rng.normal(*moved.shape[1:]) if self.eta else moved
+        kept = torch.sqrt(then.b**2 - c**2) / now.b  # of eps_hat, which is (x_t - a x_0) / b
+        return Transition(kept=kept, clean=then.a - kept * now.a, noise=c)

@@ -21,19 +21,15 @@ Source: Zhu et al. 2023 (DiffPIR, arXiv 2305.08995), algorithm 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from torch import Tensor
-
-from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers.base import Level, Visit
-from bayes_ir.inference.samplers.gridded import GriddedSampler
+from bayes_ir.inference.samplers.base import Level
+from bayes_ir.inference.samplers.transition import Transition, TransitionSampler
 
 __all__ = ["Renoise"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Renoise(GriddedSampler):
+class Renoise(TransitionSampler):
     """DDIM with a fixed share of fresh noise.
 
     Attributes:
@@ -45,7 +41,6 @@ class Renoise(GriddedSampler):
         ValueError: for fewer than two steps, an unknown grid or a share out of range.
     """
 
-    transition: ClassVar[bool] = True
     zeta: float = 0.1
 
     def __post_init__(self) -> None:
@@ -53,7 +48,6 @@ class Renoise(GriddedSampler):
         if not 0 <= self.zeta <= 1:
             raise ValueError(f"Renoise: expected 0 <= zeta <= 1, got zeta={self.zeta}.")
 
-    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
-        kept, fresh = (1 - self.zeta) ** 0.5, self.zeta**0.5
-        noise = kept * visit.eps_hat + fresh * rng.normal(*visit.x.shape[1:])
-        return then.a * visit.x0_hat + then.b * noise
+    def transition(self, now: Level, then: Level) -> Transition:
+        kept = (1 - self.zeta) ** 0.5 * then.b / now.b  # of eps_hat, which is (x_t - a x_0) / b
+        return Transition(kept=kept, clean=then.a - kept * now.a, noise=self.zeta**0.5 * then.b)
