@@ -8,7 +8,7 @@ from bayes_ir.inference.denoising_posterior import (
     Point,
     Tweedie,
 )
-from bayes_ir.inference.exact import Exact, exact_posterior
+from bayes_ir.inference.exact import Exact, component_weights, exact_posterior, log_evidence
 from bayes_ir.inference.kernels import (
     DAPS,
     DDNM,
@@ -27,12 +27,15 @@ from bayes_ir.inference.kernels import (
     DiffPIR,
     GuidedDiffusion,
     Kernel,
+    MCGDiff,
     MomentMatching,
     PiGDM,
     Projected,
     QCSSGMPlus,
     RePaint,
     ScoreSDE,
+    SplitGibbs,
+    TwistedSMC,
 )
 from bayes_ir.inference.problem import ModelError, Problem
 from bayes_ir.inference.projections import AffineProjection, BoxProjection
@@ -83,6 +86,7 @@ __all__ = [
     "Kernel",
     "KernelEntry",
     "Langevin",
+    "MCGDiff",
     "ModelError",
     "MomentMatching",
     "Multistep",
@@ -98,9 +102,13 @@ __all__ = [
     "ReverseSDE",
     "Sampler",
     "ScoreSDE",
+    "SplitGibbs",
     "Tweedie",
+    "TwistedSMC",
+    "component_weights",
     "draw_blocks",
     "exact_posterior",
     "kernels",
+    "log_evidence",
     "read_problem",
 ]

@@ -111,6 +111,27 @@ _ENTRIES = (
     KernelEntry(
         k.DAPS, "Zhang et al.", 2024, "split", ((ANY, DIFFERENTIABLE),), False, "Langevin on the likelihood"
     ),
+    KernelEntry(
+        k.MCGDiff, "Cardoso et al.", 2024, "particles", _DECOMPOSED, False, "V and V^T, a thousand particles"
+    ),
+    KernelEntry(
+        k.TwistedSMC,
+        "Wu et al.",
+        2023,
+        "particles",
+        ((ANY, LINEAR),),
+        False,
+        "EP and its evidence, twice, hundreds of particles",
+    ),
+    KernelEntry(
+        k.SplitGibbs,
+        "Wu et al.",
+        2024,
+        "split",
+        ((_BOXES[0], DECOMPOSED),),
+        False,
+        "V and V^T, hundreds of sweeps",
+    ),
 )
 
 

@@ -44,6 +44,10 @@ class Rng:
         """A seed for a generator that cannot be passed on (Pyro's)."""
         return int(torch.randint(2**62, (), generator=self._generator))
 
+    def spawn(self, draws: int) -> Rng:
+        """A generator of as many rows as wanted (of particles, say), seeded by :meth:`seed`."""
+        return Rng(self.seed(), draws=draws, device=self.device, dtype=self.dtype)
+
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers, (draws, *shape)."""
         return torch.randn(self.draws, *shape, generator=self._generator, dtype=self.dtype).to(self.device)

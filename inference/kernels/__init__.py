@@ -15,6 +15,7 @@ from bayes_ir.inference.kernels.guided import GuidedKernel
 from bayes_ir.inference.kernels.guided_diffusion import GuidedDiffusion
 from bayes_ir.inference.kernels.ilvr import ILVR
 from bayes_ir.inference.kernels.mcg import MCG
+from bayes_ir.inference.kernels.mcgdiff import MCGDiff
 from bayes_ir.inference.kernels.moment_matching import MomentMatching
 from bayes_ir.inference.kernels.pigdm import PiGDM
 from bayes_ir.inference.kernels.projected import Projected
@@ -23,6 +24,8 @@ from bayes_ir.inference.kernels.qcs_sgm_plus import QCSSGMPlus
 from bayes_ir.inference.kernels.repaint import RePaint
 from bayes_ir.inference.kernels.score_sde import ScoreSDE
 from bayes_ir.inference.kernels.snips import SNIPS
+from bayes_ir.inference.kernels.split_gibbs import SplitGibbs
+from bayes_ir.inference.kernels.twisted_smc import TwistedSMC
 
 __all__ = [
     "DAPS",
@@ -45,11 +48,14 @@ __all__ = [
     "GuidedKernel",
     "Info",
     "Kernel",
+    "MCGDiff",
     "MomentMatching",
     "PiGDM",
     "Projected",
     "QCSSGMPlus",
     "RePaint",
     "ScoreSDE",
+    "SplitGibbs",
     "State",
+    "TwistedSMC",
 ]

@@ -23,6 +23,7 @@ from bayes_ir.inference import (
     DiffPIR,
     Exact,
     GuidedDiffusion,
+    MCGDiff,
     ModelError,
     MomentMatching,
     PiGDM,
@@ -31,6 +32,8 @@ from bayes_ir.inference import (
     QCSSGMPlus,
     RePaint,
     ScoreSDE,
+    SplitGibbs,
+    TwistedSMC,
     kernels,
     read_problem,
 )
@@ -64,6 +67,9 @@ SHORT = {
         RePaint(steps=6, jump_length=2, jump_samples=2),
         SNIPS(levels=6, steps_per_level=1),
         ScoreSDE(sampler=PredictorCorrector(steps=3)),
+        MCGDiff(steps=6, particles=20),
+        SplitGibbs(sweeps=5, last_sweeps=1),
+        TwistedSMC(steps=6, particles=20),
     )
 }
 

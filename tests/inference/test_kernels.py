@@ -30,6 +30,7 @@ from bayes_ir.inference import (
     GuidedDiffusion,
     Isotropic,
     Langevin,
+    MCGDiff,
     ModelError,
     MomentMatching,
     PiGDM,
@@ -39,7 +40,9 @@ from bayes_ir.inference import (
     QCSSGMPlus,
     RePaint,
     ScoreSDE,
+    SplitGibbs,
     Tweedie,
+    TwistedSMC,
     exact_posterior,
     read_problem,
 )
@@ -91,6 +94,9 @@ SHORT = [
     RePaint(steps=10, jump_length=3, jump_samples=2),
     ScoreSDE(sampler=PredictorCorrector(steps=10)),
     Projected(projection=BoxProjection(), steps=20),
+    MCGDiff(steps=20, particles=10),
+    TwistedSMC(steps=20, particles=10),
+    SplitGibbs(sweeps=10, last_sweeps=5),
     QCSSGM(levels=20, steps_per_level=2),
     QCSSGMPlus(levels=20, steps_per_level=2),
     QCSSGMPlus(levels=20, steps_per_level=2, per_site=True),
@@ -148,7 +154,10 @@ def test_draws_are_a_function_of_the_block(kernel):
     assert not torch.equal(blocks[0, 0], blocks[0, 1])
 
 
-@pytest.mark.parametrize("kernel", [k for k in SHORT if not isinstance(k, Exact)], ids=repr)
+# Particles of a cloud take part in each other's resampling.
+@pytest.mark.parametrize(
+    "kernel", [k for k in SHORT if not isinstance(k, (Exact, MCGDiff, TwistedSMC))], ids=repr
+)
 def test_a_draw_does_not_depend_on_its_neighbours(kernel):
     problem = _problem()
     rng_states = [Rng(0, draws=4, dtype=F64) for _ in range(2)]
