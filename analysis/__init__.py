@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayes_ir.analysis.checks import MeasurementCheck, measurement_check
-    from bayes_ir.analysis.distances import sliced_wasserstein
+    from bayes_ir.analysis.coverage import expected_coverage
+    from bayes_ir.analysis.distances import DistanceFloor, sliced_wasserstein, sliced_wasserstein_floor
+    from bayes_ir.analysis.exactness import (
+        ModeWeightDistance,
+        MomentErrors,
+        mode_weight_distance,
+        moment_errors,
+    )
     from bayes_ir.analysis.functionals import default_functionals
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
+    from bayes_ir.analysis.quantities import default_quantities
+    from bayes_ir.analysis.sbc import FewReplicationsWarning, sbc_ranks
     from bayes_ir.analysis.store import MemorySink, Sink
     from bayes_ir.analysis.tables import Summary, summary
+    from bayes_ir.analysis.tarp_coverage import tarp
+    from bayes_ir.analysis.two_sample import TwoSampleTest, classifier_two_sample_test
     from bayes_ir.analysis.uncertainty import (
         NonFiniteDrawsWarning,
         interval_coverage,
@@ -24,44 +35,67 @@ if TYPE_CHECKING:
         quantile_map,
         sd_map,
     )
+    from bayes_ir.analysis.uniformity import holm_adjusted, sbc_power, uniformity_p_value
     from bayes_ir.analysis.zarr_reading import open_posterior
     from bayes_ir.analysis.zarr_store import ZarrSink
 
 __all__ = [
+    "DistanceFloor",
+    "FewReplicationsWarning",
     "MeasurementCheck",
     "MemorySink",
+    "ModeWeightDistance",
+    "MomentErrors",
     "NonFiniteDrawsWarning",
     "PosteriorLayout",
     "Sink",
     "Summary",
+    "TwoSampleTest",
     "ZarrSink",
+    "classifier_two_sample_test",
     "cosine_similarity",
     "default_functionals",
+    "default_quantities",
+    "expected_coverage",
+    "holm_adjusted",
     "interval_coverage",
     "interval_map",
     "mean_map",
     "measurement_check",
+    "mode_weight_distance",
+    "moment_errors",
     "open_posterior",
     "plot_uncertainty",
     "psnr",
     "quantile_map",
     "restoration_metrics",
     "rmse",
+    "sbc_power",
+    "sbc_ranks",
     "sd_map",
     "sliced_wasserstein",
+    "sliced_wasserstein_floor",
     "ssim",
     "summary",
+    "tarp",
+    "uniformity_p_value",
 ]
 
 _HOME = {
     "checks": ("MeasurementCheck", "measurement_check"),
-    "distances": ("sliced_wasserstein",),
+    "coverage": ("expected_coverage",),
+    "distances": ("DistanceFloor", "sliced_wasserstein", "sliced_wasserstein_floor"),
+    "exactness": ("ModeWeightDistance", "MomentErrors", "mode_weight_distance", "moment_errors"),
     "functionals": ("default_functionals",),
     "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
     "plots.uncertainty": ("plot_uncertainty",),
     "posterior": ("PosteriorLayout",),
+    "quantities": ("default_quantities",),
+    "sbc": ("FewReplicationsWarning", "sbc_ranks"),
     "store": ("MemorySink", "Sink"),
     "tables": ("Summary", "summary"),
+    "tarp_coverage": ("tarp",),
+    "two_sample": ("TwoSampleTest", "classifier_two_sample_test"),
     "uncertainty": (
         "NonFiniteDrawsWarning",
         "interval_coverage",
@@ -70,6 +104,7 @@ _HOME = {
         "quantile_map",
         "sd_map",
     ),
+    "uniformity": ("holm_adjusted", "sbc_power", "uniformity_p_value"),
     "zarr_reading": ("open_posterior",),
     "zarr_store": ("ZarrSink",),
 }

@@ -8,7 +8,16 @@ ArviZ says what they mean:
 
 from bayes_ir import analysis, inference, models
 from bayes_ir.api import default_kernel, sample, simulate
+from bayes_ir.calibration import simulation_based_calibration
 
 __version__ = "0.1.0"
 
-__all__ = ["analysis", "default_kernel", "inference", "models", "sample", "simulate"]
+__all__ = [
+    "analysis",
+    "default_kernel",
+    "inference",
+    "models",
+    "sample",
+    "simulate",
+    "simulation_based_calibration",
+]

@@ -112,7 +112,33 @@ def sampler_accuracy() -> str:
     )
 
 
-TABLES = {f.__name__: f for f in (sampler_accuracy, exact_posterior, quantized_cells)}
+def calibration_gates() -> str:
+    """Rejection rates at the 5 % level; size and power of the uniformity test."""
+    found: Any = kept_results("calibration_gates")
+    settings, rates = found["settings"], found["rates"]
+    samplers = list(next(iter(rates.values())))
+    table = markdown(
+        [
+            "diagnostic",
+            *(f"{name} ({settings['null' if name == 'exact' else 'alarm']})" for name in samplers),
+        ],
+        ([name, *(row[sampler] for sampler in samplers)] for name, row in rates.items()),
+    )
+    power = found["power of POT-C"]
+    lengths = list(next(iter(power.values())))
+    second = markdown(
+        ["POT-C, one Gaussian quantity", *(f"L = {n}" for n in lengths)],
+        ([name, *(row[n] for n in lengths)] for name, row in power.items()),
+    )
+    size = ", ".join(f"{rate:.3f} (L = {n})" for n, rate in found["size of POT-C"].items())
+    told = (
+        "Rejection rates at the 5 % level over the repetitions in brackets, "
+        f"{settings['replications']} replications of {settings['draws']} draws."
+    )
+    return f"{told}\n\n{table}\n\n{second}\n\nSize of POT-C over 4,000 uniform sets: {size}."
+
+
+TABLES = {f.__name__: f for f in (sampler_accuracy, exact_posterior, quantized_cells, calibration_gates)}
 
 if __name__ == "__main__":
     print("# Measured figures\n")

@@ -1,0 +1,152 @@
+"""Replications of a Pyro model and a kernel: a truth, its data, draws of the posterior.
+
+Everything about replication i is a function of (seed, i): it may be made in any order, again, or not at all.
+
+    replicate = Replicator.of(model, Exact(), draws=99)
+    x, draws = replicate(7).x, replicate(7).draws
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from bayes_ir.api import _device, _dtype, _kernel, _natural, _settings, simulate
+from bayes_ir.inference import Kernel, ModelError, Problem, draw_blocks, read_problem
+from bayes_ir.models.priors.base import DiffusionPrior
+
+__all__ = ["Replication", "Replicator"]
+
+_VERB = "simulation_based_calibration"
+
+
+@dataclass(frozen=True)
+class Replication:
+    """One simulated data set and what a kernel made of it.
+
+    Attributes:
+        problem: prior, operator, channel and the simulated y.
+        x: the truth that made y, (1, *event_shape).
+        draws: draws of p(x | y), (S, *event_shape); none for a truth alone.
+    """
+
+    problem: Problem
+    x: Tensor
+    draws: Tensor
+
+
+@dataclass(frozen=True)
+class Replicator:
+    """Makes the i-th replication: a function of (seed, i) and the settings."""
+
+    model: Callable
+    kernel: Kernel
+    problem: Problem
+    site: str
+    draws: int
+    seed: int
+    block_size: int
+    model_args: tuple
+    model_kwargs: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        model: Callable,
+        kernel: Kernel | None = None,
+        draws: int = 99,
+        seed: int = 0,
+        block_size: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        progress: bool = False,
+        model_args: tuple = (),
+        model_kwargs: Mapping[str, Any] | None = None,
+    ) -> Replicator:
+        """Checked settings; see :func:`simulation_based_calibration`."""
+        draws = _natural(_VERB, "draws", draws, 2)
+        seed = _natural(_VERB, "seed", seed, 0)
+        size = draws if block_size is None else _natural(_VERB, "block_size", block_size, 1)
+        kwargs = dict(model_kwargs or {})
+        site = _image_site(model, model_args, kwargs)
+        values = simulate(model, _seed(seed, 0), model_args, kwargs)
+        data = {name: value for name, value in values.items() if name != site}
+        problem = read_problem(model, data, model_args, kwargs).to(_device(device), _dtype(dtype))
+        kernel = _kernel(kernel, problem, progress)
+        kernel.check(problem)
+        return cls(model, kernel, problem, site, draws, seed, size, model_args, kwargs)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the kernel in one replication."""
+        return self.kernel.length(self.problem) * -(-self.draws // self.block_size)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that the replications depend on."""
+        own = {"seed": self.seed, "draws": self.draws, "block_size": self.block_size}
+        return _settings(self.problem, self.kernel) | own
+
+    def truth(self, index: int) -> Replication:
+        """Truth and data of replication `index`, without draws."""
+        values = simulate(self.model, _seed(self.seed, index), self.model_args, self.model_kwargs)
+        x, y = (
+            values[name].to(self.problem.device, self.problem.dtype)
+            for name in (self.site, self.problem.observed_site)
+        )
+        return Replication(replace(self.problem, y=y), x[None], x[None][:0])
+
+    def __call__(self, index: int, on_step: Callable[[], None] = lambda: None) -> Replication:
+        """Replication `index`.
+
+        Raises:
+            ValueError: draws are not finite.
+        """
+        made = self.truth(index)
+        blocks = draw_blocks(
+            made.problem,
+            self.kernel,
+            draws=self.draws,
+            chains=1,
+            seed=_seed(self.seed, index),
+            block_size=self.block_size,
+            on_step=on_step,
+        )
+        draws = torch.cat([block.draws for block in blocks]).to(made.x.device)
+        diverging = int((~draws.isfinite().flatten(1).all(dim=1)).sum())
+        if diverging:
+            raise ValueError(
+                f"{_VERB}: {diverging} of {len(draws)} draws of replication {index} are not finite; "
+                f"{self.kernel!r} diverged there, so it is not calibrated; take more steps or smaller ones."
+            )
+        return replace(made, draws=draws)
+
+
+def _seed(seed: int, index: int) -> int:
+    return int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0]) >> 1
+
+
+def _image_site(model: Callable, args: tuple, kwargs: dict[str, Any]) -> str:
+    with torch.no_grad(), torch.random.fork_rng():
+        trace = pyro.poutine.trace(model).get_trace(*args, **kwargs)
+    observed = [
+        name for name in trace.observation_nodes if type(trace.nodes[name]["fn"]).__name__ != "_Subsample"
+    ]
+    if observed:
+        raise ModelError(
+            f"{_VERB}: the model observes {observed}, but calibration simulates its data; give the model as it is "
+            "before pyro.condition and without obs=."
+        )
+    images = [name for name in trace.stochastic_nodes if isinstance(trace.nodes[name]["fn"], DiffusionPrior)]
+    if len(images) != 1 or len(trace.stochastic_nodes) < 2:
+        raise ModelError(
+            f"{_VERB}: the model has the sites {list(trace.stochastic_nodes)}, of which {images or 'none'} have a "
+            'diffusion prior; expected x = pyro.sample("x", prior) and pyro.sample("y", channel(A(x))).'
+        )
+    return images[0]
