@@ -1,4 +1,4 @@
-"""The command ``bayes-ir``: run a shipped problem, list what there is, train a prior."""
+"""The command ``bayes-ir``: run a shipped problem, list what there is, train a prior, measure kernels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bayes_ir.cli_bench import bench
 from bayes_ir.cli_list import list_everything
 from bayes_ir.cli_train import train
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("list")(list_everything)
+app.add_typer(bench, name="bench")
 
 
 @app.callback()

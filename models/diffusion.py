@@ -170,7 +170,7 @@ class VariancePreserving(Diffusion):
 class DDPM(Diffusion):
     r"""Discrete DDPM: after ``t`` steps ``a^2 = prod_{i <= t} (1 - beta_i)``, ``b^2 = 1 - a^2``.
 
-    ``beta_1 .. beta_T`` rise linearly from ``beta_start`` to ``beta_end``.  Time counts
+    ``beta_1 .. beta_T`` go linearly from ``beta_start`` to ``beta_end``, up or down.  Time counts
     steps: ``t = 0`` is clean and ``t = T`` the end, so the published code's index is ``t - 1``.
     Between whole steps ``log a`` is linear in ``t``.
 
@@ -188,9 +188,9 @@ class DDPM(Diffusion):
     t_min = 1.0
 
     def __post_init__(self) -> None:
-        if self.steps < 2 or not 0 < self.beta_start < self.beta_end < 1:
+        if self.steps < 2 or not 0 < self.beta_start < 1 or not 0 < self.beta_end < 1:
             raise ValueError(
-                f"DDPM: expected steps >= 2 and 0 < beta_start < beta_end < 1, got steps={self.steps}, "
+                f"DDPM: expected steps >= 2, beta_start and beta_end between 0 and 1, got steps={self.steps}, "
                 f"beta_start={self.beta_start}, beta_end={self.beta_end}."
             )
 
