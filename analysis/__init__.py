@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         moment_errors,
     )
     from bayes_ir.analysis.functionals import default_functionals
+    from bayes_ir.analysis.importance import ImportanceWeights, importance_weights
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DistanceFloor",
     "FewReplicationsWarning",
+    "ImportanceWeights",
     "MeasurementCheck",
     "MemorySink",
     "ModeWeightDistance",
@@ -58,6 +60,7 @@ __all__ = [
     "default_quantities",
     "expected_coverage",
     "holm_adjusted",
+    "importance_weights",
     "interval_coverage",
     "interval_map",
     "mean_map",
@@ -87,6 +90,7 @@ _HOME = {
     "distances": ("DistanceFloor", "sliced_wasserstein", "sliced_wasserstein_floor"),
     "exactness": ("ModeWeightDistance", "MomentErrors", "mode_weight_distance", "moment_errors"),
     "functionals": ("default_functionals",),
+    "importance": ("ImportanceWeights", "importance_weights"),
     "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
     "plots.uncertainty": ("plot_uncertainty",),
     "posterior": ("PosteriorLayout",),

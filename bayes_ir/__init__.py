@@ -7,8 +7,9 @@ ArviZ says what they mean:
 """
 
 from bayes_ir import analysis, inference, models
-from bayes_ir.api import default_kernel, sample, simulate
+from bayes_ir.api import sample, simulate
 from bayes_ir.calibration import simulation_based_calibration
+from bayes_ir.kernel_choice import default_kernel
 
 __version__ = "0.1.0"
 

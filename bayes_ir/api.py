@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,30 +11,20 @@ import pyro
 import torch
 from torch import Tensor
 
-from bayes_ir.inference import (
-    DAPS,
-    DPS,
-    QCSSGM,
-    AnnealedLangevin,
-    Exact,
-    GuidedDiffusion,
-    Kernel,
-    Problem,
-    QCSSGMPlus,
-    draw_blocks,
-    read_problem,
-)
+from bayes_ir.arguments import image_dtype, natural, usable_device
+from bayes_ir.inference import Kernel, Problem, draw_blocks, read_problem
 from bayes_ir.inference.run import block_plan
-from bayes_ir.models import Gaussian, LinearOperator, NetworkPrior
+from bayes_ir.kernel_choice import chosen_kernel
+from bayes_ir.models import LinearOperator
+from bayes_ir.progress import progress_bar
+from bayes_ir.provenance import settings_of, versions
 
 if TYPE_CHECKING:
     import xarray
 
     from bayes_ir.analysis import Sink
 
-__all__ = ["default_kernel", "sample", "simulate"]
-
-_BLOCK_SIZE = 64
+__all__ = ["sample", "simulate"]
 
 
 def simulate(
@@ -70,7 +56,7 @@ def simulate(
         ['x', 'y']
     """
     with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(_natural("simulate", "seed", seed, 0))
+        torch.manual_seed(natural("simulate", "seed", seed, 0))
         trace = pyro.poutine.trace(model).get_trace(*model_args, **(model_kwargs or {}))
     names = [*trace.stochastic_nodes, *trace.observation_nodes]
     values: dict[str, Any] = {name: trace.nodes[name]["value"] for name in names}
@@ -103,8 +89,8 @@ def sample(
         draws: draws per chain.
         chains: number of chains.
         seed: seed of the run.
-        block_size: draws that are made together and written together, by default 64.  The
-            draws are a function of it, as of the seed; of the order of the blocks they are not.
+        block_size: draws that are made together and written together, by default 64, or what one cloud of a particle
+            kernel gives.  The draws are a function of it, as of the seed; of the order of the blocks they are not.
         device: torch device, by default that of the prior.
         dtype: floating point type of the images, by default that of the prior.
         store: path of a zarr store that takes every finished block; by default draws stay in memory.
@@ -122,14 +108,16 @@ def sample(
         ModelError: when the model cannot be read, or not served by the kernel.
         ValueError: for arguments out of range, or a store made with other settings.
     """
-    draws = _natural("sample", "draws", draws, 1)
-    chains = _natural("sample", "chains", chains, 1)
-    seed = _natural("sample", "seed", seed, 0)
-    block_size = _natural("sample", "block_size", _BLOCK_SIZE if block_size is None else block_size, 1)
-    problem = read_problem(model, data, model_args, model_kwargs).to(_device(device), _dtype(dtype))
-    kernel = _kernel(kernel, problem, progress)
+    draws = natural("sample", "draws", draws, 1)
+    chains = natural("sample", "chains", chains, 1)
+    seed = natural("sample", "seed", seed, 0)
+    problem = read_problem(model, data, model_args, model_kwargs).to(
+        usable_device(device), image_dtype(dtype)
+    )
+    kernel = chosen_kernel(kernel, problem, progress)
     kernel.check(problem)
-    settings = _settings(problem, kernel) | {
+    block_size = natural("sample", "block_size", kernel.block_size if block_size is None else block_size, 1)
+    settings = settings_of(problem, kernel) | {
         "seed": seed,
         "draws": draws,
         "chains": chains,
@@ -138,7 +126,7 @@ def sample(
     sink = _sink(problem, settings, store, resume)
     left = [(c, i) for c, i, _, _ in block_plan(draws, chains, block_size) if not sink.done(c, i)]
     started = time.perf_counter()
-    with _progress_bar(len(left) * kernel.length(problem), progress) as on_step:
+    with progress_bar("sampling", len(left) * kernel.length(problem), progress) as on_step:
         for block in draw_blocks(
             problem,
             kernel,
@@ -151,70 +139,8 @@ def sample(
         ):
             sink.write(block)
     return sink.finish(
-        {"sampling_time": time.perf_counter() - started, "device": str(problem.device)} | _versions()
+        {"sampling_time": time.perf_counter() - started, "device": str(problem.device)} | versions()
     )
-
-
-def default_kernel(problem: Problem) -> Kernel:
-    """The best-measured kernel that serves a problem.
-
-    ``Exact()`` where independent exact draws can be had, else ``GuidedDiffusion()`` where the prior is calibrated and
-    A linear, else annealed Langevin dynamics; ``DPS()`` or ``DAPS()`` where A is not linear.
-    """
-    langevin = AnnealedLangevin() if isinstance(problem.channel, Gaussian) else QCSSGMPlus()
-    linear: list[Kernel] = [Exact(), GuidedDiffusion(), langevin, QCSSGM()]
-    candidates = linear if problem.operator.linear else [DPS(), DAPS()]
-    for kernel in candidates[:-1]:
-        try:
-            kernel.check(problem)
-        except ValueError:
-            continue
-        return kernel
-    return candidates[-1]
-
-
-def _kernel(kernel: Any, problem: Problem, progress: bool) -> Kernel:
-    if kernel is None:
-        kernel = default_kernel(problem)
-        if progress:
-            from rich import print as say
-
-            say(f"kernel: {kernel!r}, the default for {type(problem.channel).__name__}")
-    if isinstance(kernel, type) and issubclass(kernel, Kernel):
-        raise TypeError(
-            f"sample: kernel is the class {kernel.__name__}; pass an instance, {kernel.__name__}()."
-        )
-    if not isinstance(kernel, Kernel):
-        raise TypeError(
-            f"sample: kernel is a {type(kernel).__name__}; expected a kernel such as QCSSGMPlus()."
-        )
-    return kernel
-
-
-def _natural(verb: str, name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < least:
-        raise ValueError(f"{verb}: {name} is {value!r}; expected a whole number of at least {least}.")
-    return int(value)
-
-
-def _device(device: torch.device | str | None) -> torch.device | None:
-    if device is None:
-        return None
-    try:
-        device = torch.device(device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"sample: device {str(device)!r} cannot be used here ({str(error).splitlines()[0]}); try 'cpu', or 'cuda' "
-            "on a machine with a CUDA build of torch."
-        ) from error
-    return device
-
-
-def _dtype(dtype: Any) -> torch.dtype | None:
-    if dtype not in (None, torch.float32, torch.float64):
-        raise ValueError(f"sample: dtype is {dtype!r}; expected torch.float32 or torch.float64.")
-    return dtype
 
 
 def _sink(problem: Problem, settings: dict[str, Any], store: str | Path | None, resume: bool) -> Sink:
@@ -247,51 +173,3 @@ def _back_projection(problem: Problem) -> Tensor | None:
         return problem.operator.pinv(problem.y)
     except TypeError:
         return None
-
-
-def _settings(problem: Problem, kernel: Kernel) -> dict[str, Any]:
-    prior = problem.prior
-    return {
-        "kernel": repr(kernel),
-        "citation": kernel.citation,
-        "prior": repr(prior),
-        "operator": repr(problem.operator),
-        "channel": type(problem.channel).__name__,
-        "fingerprint": _fingerprint(problem),
-        "data_range": list(prior.data_range) if prior.data_range else [],
-        "dtype": str(problem.dtype).removeprefix("torch."),
-        "nfe": kernel.length(problem),
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("bayes-ir", "torch", "pyro-ppl", "arviz-base", "xarray")
-    return {f"{name}_version": version(name) for name in packages} | {
-        "python_version": platform.python_version()
-    }
-
-
-@torch.no_grad()
-def _fingerprint(problem: Problem) -> str:
-    """What prior, operator, channel and y make of a fixed image, so that a store knows its own problem."""
-    ramp = torch.linspace(
-        -1, 1, problem.prior.event_shape.numel(), dtype=problem.dtype, device=problem.device
-    )
-    ramp = ramp.reshape(problem.prior.event_shape)
-    diffusion = problem.prior.diffusion
-    denoised = problem.prior.denoise(ramp[None], 0.5 * (diffusion.t_min + diffusion.t_max))
-    digest = hashlib.sha256()
-    # A mixture's calibration follows from its denoiser; a network's was fitted.
-    fitted = problem.prior.calibrations if isinstance(problem.prior, NetworkPrior) else {}
-    variances = [fitted[basis].variances for basis in sorted(fitted)]
-    for tensor in (denoised, problem.operator(ramp), problem.log_likelihood(ramp), problem.y, *variances):
-        digest.update(tensor.double().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _progress_bar(total: int, progress: bool) -> Any:
-    if not progress:
-        return nullcontext(lambda: None)
-    from bayes_ir.progress import progress_bar
-
-    return progress_bar("sampling", total)

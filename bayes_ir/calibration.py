@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayes_ir.api import _natural, _progress_bar, _versions
+from bayes_ir.arguments import natural
 from bayes_ir.inference import Kernel, Problem
 from bayes_ir.models import GaussianMixturePrior
+from bayes_ir.progress import progress_bar
+from bayes_ir.provenance import versions
 from bayes_ir.replication import Replication, Replicator
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ def simulation_based_calibration(
     from bayes_ir.analysis.replication_store import ReplicationStore
     from bayes_ir.analysis.sbc import calibration_tree, randomised_ranks
 
-    replications = _natural(_VERB, "replications", replications, 2)
+    replications = natural(_VERB, "replications", replications, 2)
     run = Replicator.of(
         model, kernel, draws, seed, block_size, device, dtype, progress, model_args, model_kwargs or {}
     )
@@ -103,7 +105,7 @@ def simulation_based_calibration(
     kept = ReplicationStore(store, settings, resume)
     left = [i for i in range(replications) if not kept.done(i)]
     started = time.perf_counter()
-    with _progress_bar(len(left) * run.steps, progress) as on_step:
+    with progress_bar("replications", len(left) * run.steps, progress) as on_step:
         for i in left:
             kept.write(i, _ranks(chosen, run(i, on_step), np.random.SeedSequence((run.seed, i, 1))))
     rows = [kept.read(i) for i in range(replications)]
@@ -115,7 +117,7 @@ def simulation_based_calibration(
         randomised_ranks(less, equal, v, run.draws),
         run.draws,
         alpha,
-        settings | _versions() | spent,
+        settings | versions() | spent,
     )
 
 

@@ -17,9 +17,12 @@ import pyro
 import torch
 from torch import Tensor
 
-from bayes_ir.api import _device, _dtype, _kernel, _natural, _settings, simulate
+from bayes_ir.api import simulate
+from bayes_ir.arguments import image_dtype, natural, usable_device
 from bayes_ir.inference import Kernel, ModelError, Problem, draw_blocks, read_problem
+from bayes_ir.kernel_choice import chosen_kernel
 from bayes_ir.models.priors.base import DiffusionPrior
+from bayes_ir.provenance import settings_of
 
 __all__ = ["Replication", "Replicator"]
 
@@ -70,15 +73,15 @@ class Replicator:
         model_kwargs: Mapping[str, Any] | None = None,
     ) -> Replicator:
         """Checked settings; see :func:`simulation_based_calibration`."""
-        draws = _natural(_VERB, "draws", draws, 2)
-        seed = _natural(_VERB, "seed", seed, 0)
-        size = draws if block_size is None else _natural(_VERB, "block_size", block_size, 1)
+        draws = natural(_VERB, "draws", draws, 2)
+        seed = natural(_VERB, "seed", seed, 0)
+        size = draws if block_size is None else natural(_VERB, "block_size", block_size, 1)
         kwargs = dict(model_kwargs or {})
         site = _image_site(model, model_args, kwargs)
         values = simulate(model, _seed(seed, 0), model_args, kwargs)
         data = {name: value for name, value in values.items() if name != site}
-        problem = read_problem(model, data, model_args, kwargs).to(_device(device), _dtype(dtype))
-        kernel = _kernel(kernel, problem, progress)
+        problem = read_problem(model, data, model_args, kwargs).to(usable_device(device), image_dtype(dtype))
+        kernel = chosen_kernel(kernel, problem, progress)
         kernel.check(problem)
         return cls(model, kernel, problem, site, draws, seed, size, model_args, kwargs)
 
@@ -91,7 +94,7 @@ class Replicator:
     def settings(self) -> dict[str, Any]:
         """Everything that the replications depend on."""
         own = {"seed": self.seed, "draws": self.draws, "block_size": self.block_size}
-        return _settings(self.problem, self.kernel) | own
+        return settings_of(self.problem, self.kernel) | own
 
     def truth(self, index: int) -> Replication:
         """Truth and data of replication `index`, without draws."""

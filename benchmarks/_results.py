@@ -15,8 +15,8 @@ import torch
 __all__ = ["kept_results", "write_results"]
 
 
-def kept_results(name: str) -> list[Any]:
-    """The figures written before under a name, for a study that goes on; none if there are none."""
+def kept_results(name: str) -> Any:
+    """The figures written before under a name, for a study that goes on; an empty list if there are none."""
     path = _path(name)
     return json.loads(path.read_text())["figures"] if path.exists() else []
 

@@ -6,6 +6,7 @@ Sixteen MNIST test digits per task, prior "mnist", Gaussian noise 0.05 (JPEG and
 digit.  Per kernel: PSNR and SSIM of the mean of the draws, averaged over digits; consistency of the single draws,
 ``|y - A x| / (0.05 M^1/2)``, which is 1 for draws that fit the data as well as the truth does; network evaluations; and
 time per draw as a multiple of the fastest kernel's on the same task.  Point estimates (baselines) have no draws.
+Tasks that the results already hold are kept.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from _results import write_results
+from _results import kept_results, write_results
 from restoration_tasks import NOISE, SHAPE, TASKS, psnr
 
 from bayes_ir.analysis import ssim
@@ -133,9 +134,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(2)
     truth = test_digits()[0][: given.digits]
-    rows: list[dict[str, Any]] = []
+    settings = {"digits": given.digits, "draws": given.draws}
+    kept = kept_results("restoration_kernels") or {"rows": []}
+    rows: list[dict[str, Any]] = kept["rows"] if kept == kept | settings else []
     for task, build in MADE.items():
-        if given.only and not task.startswith(given.only):
+        if (given.only and not task.startswith(given.only)) or task in {row["task"] for row in rows}:
             continue
         made = problems(build(), truth)
         here: list[dict[str, Any]] = []
@@ -158,8 +161,7 @@ def main() -> None:
                 row["time / fastest"] = row.pop("seconds") / fastest
             print("  ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()), flush=True)
         rows += here
-    if not given.only:
-        write_results("restoration_kernels", {"digits": given.digits, "draws": given.draws, "rows": rows})
+        write_results("restoration_kernels", settings | {"rows": rows})
 
 
 if __name__ == "__main__":

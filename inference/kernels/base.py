@@ -49,6 +49,11 @@ class Kernel(ABC, Generic[S]):
 
     citation: ClassVar[str]
 
+    @property
+    def block_size(self) -> int:
+        """Draws of a block, where the user does not say."""
+        return 64
+
     def check(self, problem: Problem) -> None:
         """Refuse, before the first step and in words, a problem this kernel cannot serve.
 

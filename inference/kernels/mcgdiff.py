@@ -148,6 +148,11 @@ class MCGDiff(SpectralKernel):
     def sampler(self) -> DDIM:
         return DDIM(steps=self.steps, grid=self.grid, eta=self.eta)
 
+    @property
+    def block_size(self) -> int:
+        """The draws of one cloud."""
+        return self.particles
+
     def check(self, problem: Problem) -> None:
         super().check(problem)
         if self.spread == "calibrated":

@@ -127,6 +127,11 @@ class TwistedSMC(PathKernel):
         if self.steps is not None:
             object.__setattr__(self, "sampler", replace(self.sampler, steps=self.steps))
 
+    @property
+    def block_size(self) -> int:
+        """The draws of one cloud."""
+        return max(1, round(self.kept * self.particles))
+
     def check(self, problem: Problem) -> None:
         if not problem.operator.linear:
             raise ModelError(
@@ -184,7 +189,7 @@ class TwistedSMC(PathKernel):
         clouds = state.clouds.weighted((state.log_factor + log_likelihood).reshape(shape))
         if self.weighted:
             cloud = torch.arange(len(state.x), device=state.x.device) // shape[1]
-            x, info["log_weight"] = state.x, clouds.log_w.flatten()
+            x, info["log_weight"] = state.x, (clouds.log_w + clouds.collected[:, None]).flatten()
         else:
             cloud, particle = share(clouds.log_w, state.rng.uniform()[: shape[0]], rng.draws)
             x = state.x[cloud * shape[1] + particle]

@@ -160,7 +160,7 @@ def test_default_kernels_of_a_learned_prior(calibrated):
         def model():
             pyro.sample("y", channel(operator(pyro.sample("x", prior))))
 
-        return bir.api.default_kernel(read_problem(model, {"y": torch.ones(operator.measurement_shape)}))
+        return bir.default_kernel(read_problem(model, {"y": torch.ones(operator.measurement_shape)}))
 
     signs = chosen(linear, lambda z: OneBit(z, 0.1))
     smooth = chosen(linear, lambda z: Gaussian(z, 0.1))
@@ -177,7 +177,7 @@ def test_default_kernel_is_announced(capsys):
         pyro.sample("y", Gaussian(A(x), 0.1))
 
     bir.sample(gaussian, data={"y": torch.zeros(5)}, draws=2, chains=1)
-    assert "kernel: Exact(), the default for Gaussian" in capsys.readouterr().out
+    assert f"kernel: {Exact()!r}, the default for Gaussian" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kernel", [AnnealedLangevin(levels=4, steps_per_level=1), KERNEL])

@@ -18,7 +18,7 @@ def test_end_to_end(operator: Operator):
         pyro.sample("y", Gaussian(operator(pyro.sample("x", PRIOR)), 0.05))
 
     truth = bir.simulate(model, seed=1)
-    assert bir.api.default_kernel(bir.inference.read_problem(model, {"y": truth["y"]})) == DPS()
+    assert bir.default_kernel(bir.inference.read_problem(model, {"y": truth["y"]})) == DPS()
     posterior = bir.sample(model, DPS(steps=20), {"y": truth["y"]}, draws=4, chains=2, progress=False)
     assert posterior["posterior"]["x"].shape == (2, 4, *SHAPE)
     assert bool(posterior["log_likelihood"]["y"].notnull().all())

@@ -178,7 +178,7 @@ def test_clouds_share_the_draws_and_count_their_network_calls():
     [
         TwistedSMC(steps=32, particles=1000, denoising_posterior=Isotropic(), kept=1.0),
         TwistedSMC(steps=64, particles=1000, denoising_posterior=Tweedie(), drawn=False, kept=1.0),
-        TwistedSMC(steps=64, particles=1000, denoising_posterior=Flat(), drawn=False, kept=1.0),
+        TwistedSMC(steps=192, particles=2000, denoising_posterior=Flat(), drawn=False, kept=0.5),
         TwistedSMC(sampler=DDIM(steps=32, eta=0.8, grid="karras"), particles=1000, kept=1.0),
     ],
     ids=repr,
@@ -187,7 +187,7 @@ def test_any_twist_and_transition_leads_to_the_posterior(kernel):
     p = one_bit()
     exact = draw_block(p, Exact(), 0, 0, 0, 20_000, seed=3).draws
     found = draw_block(p, kernel, 0, 0, 0, 1000, seed=1).draws
-    # About 150 of 1,000 particles say something of their own: 0.08 sd, times three.
+    # Some 150 of 1,000 particles say something of their own (of 2,000 with the flat twist): 0.08 sd, times three.
     assert ((found.mean(0) - exact.mean(0)) / exact.std(0)).abs().max() < 0.25
     assert (found.std(0) / exact.std(0) - 1).abs().max() < 0.2
 

@@ -1,0 +1,57 @@
+"""Where draws come from: settings, fingerprint of the problem, versions."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from bayes_ir.inference import Kernel, Problem
+from bayes_ir.models import NetworkPrior
+
+__all__ = ["settings_of", "versions"]
+
+
+def settings_of(problem: Problem, kernel: Kernel) -> dict[str, Any]:
+    """What the draws depend on besides seed and blocks, for attributes and for a store to know its own run."""
+    prior = problem.prior
+    return {
+        "kernel": repr(kernel),
+        "citation": kernel.citation,
+        "prior": repr(prior),
+        "operator": repr(problem.operator),
+        "channel": type(problem.channel).__name__,
+        "fingerprint": _fingerprint(problem),
+        "data_range": list(prior.data_range) if prior.data_range else [],
+        "dtype": str(problem.dtype).removeprefix("torch."),
+        "nfe": kernel.length(problem),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that drew."""
+    packages = ("bayes-ir", "torch", "pyro-ppl", "arviz-base", "xarray")
+    return {f"{name}_version": version(name) for name in packages} | {
+        "python_version": platform.python_version()
+    }
+
+
+@torch.no_grad()
+def _fingerprint(problem: Problem) -> str:
+    """What prior, operator, channel and y make of a fixed image, so that a store knows its own problem."""
+    ramp = torch.linspace(
+        -1, 1, problem.prior.event_shape.numel(), dtype=problem.dtype, device=problem.device
+    )
+    ramp = ramp.reshape(problem.prior.event_shape)
+    diffusion = problem.prior.diffusion
+    denoised = problem.prior.denoise(ramp[None], 0.5 * (diffusion.t_min + diffusion.t_max))
+    digest = hashlib.sha256()
+    # A mixture's calibration follows from its denoiser; a network's was fitted.
+    fitted = problem.prior.calibrations if isinstance(problem.prior, NetworkPrior) else {}
+    variances = [fitted[basis].variances for basis in sorted(fitted)]
+    for tensor in (denoised, problem.operator(ramp), problem.log_likelihood(ramp), problem.y, *variances):
+        digest.update(tensor.double().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
