@@ -8,6 +8,8 @@ Every figure is from 2,000 draws; the floor is the distance between two exact se
 * gaussian: the same prior under a Gaussian channel, M = 5, noise 0.1; exact draws in closed form;
 * mixture: three overlapping components in N = 10, M = 3, noise 0.5; exact draws in closed form;
 * separate mixture: the same with means three times as far apart, where a kernel must get the weights of modes right.
+
+Rows that the results already hold are kept: a run that was stopped goes on, and a changed kernel is a new row.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Callable
 import numpy as np
 import pyro
 import torch
-from _results import write_results
+from _results import kept_results, write_results
 
 from bayes_ir import simulate
 from bayes_ir.analysis import sliced_wasserstein
@@ -41,12 +43,15 @@ from bayes_ir.inference import (
     GuidedDiffusion,
     Isotropic,
     Kernel,
+    MCGDiff,
     MomentMatching,
     PiGDM,
     Problem,
     QCSSGMPlus,
     RePaint,
     ScoreSDE,
+    SplitGibbs,
+    TwistedSMC,
     read_problem,
 )
 from bayes_ir.inference.run import draw_block
@@ -153,6 +158,9 @@ def main() -> None:
         ILVR(),
         RePaint(),
         ScoreSDE(),
+        MCGDiff(),
+        TwistedSMC(particles=1000),
+        SplitGibbs(),
     ]
     cases: dict[str, tuple[Problem, list[Kernel]]] = {
         "one-bit": (
@@ -165,25 +173,30 @@ def main() -> None:
                 QCSSGM(),
                 QCSSGMPlus(tolerance=1e-2),
                 DAPS(),
+                TwistedSMC(particles=1000),
+                SplitGibbs(),
             ],
         ),
         "gaussian": (gaussian, linear),
         "mixture": (overlapping, linear),
         "separate mixture": (separate, linear),
     }
-    rows = []
+    rows = kept_results("sampler_accuracy")
+    done = {(row["problem"], row["kernel"]) for row in rows}
     for name, (p, kernels) in cases.items():
         if only in (None, name):
             exact = exact_draws(p, 2 * DRAWS)
             for kernel in kernels:
+                if (name, repr(kernel)) in done:
+                    continue
                 rows.append({"problem": name, **measure(p, kernel, exact)})
                 print(
                     "  ".join(
                         f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()
-                    )
+                    ),
+                    flush=True,
                 )
-    if only is None:
-        write_results("sampler_accuracy", rows)
+                write_results("sampler_accuracy", rows)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ r"""Guided diffusion with every part chosen: the general kernel, of which the pu
     x                the sampler's move from a draw of N(x0_hat(x_t, y), V(x_t, y))
 
 The default takes V from the prior's calibration and the gain from the network's Jacobian, which knows of the mode that
-x_t is near what an average over modes cannot: one vector-Jacobian product a step, that is two to three times the
-network's time, and on images an error many times smaller.  ``Calibrated()`` does without.
+x_t is near what an average over modes cannot: one vector-Jacobian product a step, which counts as two more network
+calls, and on images an error several times smaller.  ``Calibrated()`` does without.
 
 With ``drawn=True`` the sampler's transition ``q(x_s | x_t, x_0)`` is given a draw of ``x_0``, not its mean: where V is
 the covariance of ``p(x_0 | x_t)`` and that law is Gaussian, the path then has the right law after any number of steps,
