@@ -6,13 +6,11 @@ python benchmarks/tables.py exact_posterior
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from _results import kept_results
 
-from bayes_ir import inference
-from bayes_ir.models import DDPM, RectifiedFlow
+from bayes_ir.bench.kernel_text import brief, parse_kernel
 
 __all__ = ["markdown"]
 
@@ -33,22 +31,7 @@ def _cell(value: Any) -> str:
 
 def short(kernel: str) -> str:
     """A kernel's repr with only the settings that are not its default; what is no kernel as it is."""
-    if not kernel.endswith(")"):
-        return kernel
-    names = vars(inference) | {"DDPM": DDPM, "RectifiedFlow": RectifiedFlow}
-    return f"`{_told(eval(kernel, names))}`"
-
-
-def _told(thing: Any) -> str:
-    if not is_dataclass(thing):
-        return repr(thing)
-    told = []
-    for field in fields(thing):
-        value = getattr(thing, field.name)
-        made = field.default_factory() if field.default_factory is not MISSING else field.default
-        if value != made and not (field.name == "steps" and hasattr(thing, "sampler")):
-            told.append(f"{field.name}={_told(value)}")
-    return f"{type(thing).__name__}({', '.join(told)})"
+    return f"`{brief(parse_kernel(kernel))}`" if kernel.endswith(")") else kernel
 
 
 def exact_posterior() -> str:

@@ -48,6 +48,7 @@ from bayes_ir.inference.twisting import twist
 __all__ = ["TwistedSMC"]
 
 _CALIBRATED, _SAMPLER, _ISOTROPIC = Calibrated(), Ancestral(steps=32, grid="calibrated"), Isotropic()
+_TWO_LEVELS = [Level(*torch.tensor([0.0, 1.0, b], dtype=torch.float64)) for b in (2.0, 1.0)]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ class TwistedSMC(PathKernel):
             raise ValueError(
                 f"TwistedSMC: {self.denoising_posterior!r} has no V around x0_hat that all particles share, so that "
                 "moves from draws have no density; set drawn=False."
+            )
+        if not self.drawn and self.sampler.transition(*_TWO_LEVELS).noise == 0:
+            raise ValueError(
+                f"TwistedSMC: {self.sampler!r} moves from means without noise, so that its moves have no density; "
+                "give it noise, such as DDIM(eta=0.85), or set drawn=True."
             )
         if self.weighted and self.kept != 1:
             raise ValueError(

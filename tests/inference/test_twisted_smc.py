@@ -208,6 +208,8 @@ def test_refusals():
         TwistedSMC(denoising_posterior=Tweedie())
     with pytest.raises(ValueError, match="set drawn=False"):
         TwistedSMC(denoising_posterior=Point())
+    with pytest.raises(ValueError, match="moves from means without noise"):
+        TwistedSMC(sampler=DDIM(eta=0.0), drawn=False)
     with pytest.raises(ValueError, match="set kept=1"):
         TwistedSMC(weighted=True)
     p = problem()
