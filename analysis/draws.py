@@ -52,13 +52,14 @@ def posterior_draws(
 
     Args:
         posterior: a tree with the group `posterior`, one dataset of draws, or the draws themselves.
-        var_name: name of the image site; needed only when there are several.
+        var_name: name of the image site, by default what the tree says it is; needed where there are several variables.
 
     Raises:
         ValueError: there is no such variable, several and none named, or it has no axes `chain` and `draw`.
     """
     data: Any = posterior
     if isinstance(data, xr.DataTree):
+        var_name = var_name or data.attrs.get("image_site")
         if "posterior" not in data.children and "posterior" != data.name:
             raise ValueError(
                 f"the tree has no group 'posterior', only {sorted(data.children)}; give one of bir.sample"

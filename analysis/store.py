@@ -97,7 +97,7 @@ class MemorySink:
 
     Args:
         layout: names and sizes.
-        observed: the measurements y, shape `layout.measurement_shape`.
+        observed: the measurements of every observed site by its name.
         constants: name -> (names of the axes, array), for the group `constant_data`.
         settings: root attributes known before the run; `finish` adds the others.
     """
@@ -105,7 +105,7 @@ class MemorySink:
     def __init__(
         self,
         layout: PosteriorLayout,
-        observed: Any,
+        observed: Mapping[str, Any],
         constants: Mapping[str, tuple[Sequence[str], Any]] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:

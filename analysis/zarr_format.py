@@ -38,7 +38,7 @@ __all__ = [
     "refuse_other_settings",
 ]
 
-FORMAT = "bayes_ir posterior, version 1"
+FORMAT = "bayes_ir posterior, version 2"
 SAMPLED = ("posterior", "log_likelihood", "sample_stats")
 FIXED = ("observed_data", "constant_data")
 

@@ -62,7 +62,7 @@ class ZarrSink:
     Args:
         path: the directory of the store; made here, or one made by an earlier run with the same settings.
         layout: names and sizes; `draws` and `chains` may be larger than in the earlier run.
-        observed: the measurements y, shape `layout.measurement_shape`.
+        observed: the measurements of every observed site by its name.
         constants: name -> (names of the axes, array), for the group `constant_data`.
         settings: everything that the draws depend on (kernel, prior, seed, ...), JSON values; root attributes
             of the tree. `draws` and `chains` may be among them and may grow.
@@ -78,7 +78,7 @@ class ZarrSink:
         self,
         path: str | os.PathLike[str],
         layout: PosteriorLayout,
-        observed: Any,
+        observed: Mapping[str, Any],
         constants: Mapping[str, tuple[Sequence[str], Any]] | None = None,
         settings: Mapping[str, Any] | None = None,
         resume: bool = True,
@@ -206,9 +206,7 @@ class ZarrSink:
             make_array(root, "blocks/complete", ("chain", "block"), shape, (1, 1), np.int8)
         elif flags.shape != shape:
             flags.resize(shape)
-        event = dict(zip(layout.event_dims, layout.event_shape, strict=True))
-        measurement = dict(zip(layout.measurement_dims, layout.measurement_shape, strict=True))
-        for group, tail in zip(SAMPLED, (event, measurement, {}), strict=True):
+        for group, tail in layout.sampled.items():
             root.require_group(group)
             for dim, size in ({"chain": layout.chains, "draw": layout.draws} | tail).items():
                 put_coordinate(root, f"{group}/{dim}", size)

@@ -83,7 +83,8 @@ def sample(
     """Draw from the posterior of the image of a Pyro model.
 
     Args:
-        model: Pyro model ``x ~ prior, y ~ channel(A(x))``, conditioned or not.
+        model: Pyro model ``x ~ prior, y ~ channel(A(x))``, conditioned or not; see
+            :func:`~bayes_ir.inference.read_problem` for plates, several observed sites and handlers.
         kernel: how to sample, by default :func:`default_kernel` of the model.
         data: values of the observed sites, as for ``pyro.condition``.
         draws: draws per chain.
@@ -114,8 +115,9 @@ def sample(
     problem = read_problem(model, data, model_args, model_kwargs).to(
         usable_device(device), image_dtype(dtype)
     )
-    kernel = chosen_kernel(kernel, problem, progress)
-    kernel.check(problem)
+    one = problem.data_set(0) if problem.data_sets else problem
+    kernel = chosen_kernel(kernel, one, progress)
+    kernel.check(one)
     block_size = natural("sample", "block_size", kernel.block_size if block_size is None else block_size, 1)
     settings = settings_of(problem, kernel) | {
         "seed": seed,
@@ -126,7 +128,7 @@ def sample(
     sink = _sink(problem, settings, store, resume)
     left = [(c, i) for c, i, _, _ in block_plan(draws, chains, block_size) if not sink.done(c, i)]
     started = time.perf_counter()
-    with progress_bar("sampling", len(left) * kernel.length(problem), progress) as on_step:
+    with progress_bar("sampling", len(left) * kernel.length(one), progress) as on_step:
         for block in draw_blocks(
             problem,
             kernel,
@@ -149,17 +151,16 @@ def _sink(problem: Problem, settings: dict[str, Any], store: str | Path | None, 
     layout = PosteriorLayout(
         site=problem.site,
         event_shape=tuple(problem.prior.event_shape),
-        observed_site=problem.observed_site,
-        measurement_shape=tuple(problem.operator.measurement_shape),
+        observed={o.name: tuple(o.shape) for o in problem.observations},
         draws=settings["draws"],
         chains=settings["chains"],
         block_size=settings["block_size"],
+        plate=None if problem.plate is None else (problem.plate, problem.data_sets.numel()),
     )
     back = _back_projection(problem)
-    constants = (
-        {} if back is None else {f"{problem.site}_back_projection": (layout.event_dims, back.cpu().numpy())}
-    )
-    observed = problem.y.cpu().numpy()
+    dims = layout.plate_dims + layout.event_dims
+    constants = {} if back is None else {f"{problem.site}_back_projection": (dims, back.cpu().numpy())}
+    observed = {name: y.cpu().numpy() for name, y in problem.by_site(problem.y, missing=float("nan")).items()}
     if store is None:
         return MemorySink(layout, observed, constants, settings)
     return ZarrSink(store, layout, observed, constants, settings, resume=resume)

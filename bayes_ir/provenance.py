@@ -19,6 +19,7 @@ def settings_of(problem: Problem, kernel: Kernel) -> dict[str, Any]:
     """What the draws depend on besides seed and blocks, for attributes and for a store to know its own run."""
     prior = problem.prior
     return {
+        "image_site": problem.site,
         "kernel": repr(kernel),
         "citation": kernel.citation,
         "prior": repr(prior),
@@ -52,6 +53,8 @@ def _fingerprint(problem: Problem) -> str:
     # A mixture's calibration follows from its denoiser; a network's was fitted.
     fitted = problem.prior.calibrations if isinstance(problem.prior, NetworkPrior) else {}
     variances = [fitted[basis].variances for basis in sorted(fitted)]
-    for tensor in (denoised, problem.operator(ramp), problem.log_likelihood(ramp), problem.y, *variances):
+    of_ramp = problem.operator(ramp)
+    seen = problem.channel.with_location(of_ramp.expand_as(problem.y)).log_prob(problem.y)
+    for tensor in (denoised, of_ramp, seen, problem.y, *variances):
         digest.update(tensor.double().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -55,6 +55,7 @@ class Linearised(LinearOperator):
 
 def linearised_system(problem: Problem, mu: Tensor) -> System:
     """The measurement system linearised at mu (B, *event_shape)."""
-    noise = noise_of(problem.channel, problem.y)
+    shape = problem.operator.measurement_shape
+    noise = noise_of(problem.channel, problem.y).reshape(-1, *shape)[0]
     whitened = Linearised(problem.operator, mu, noise)
     return System(problem.operator, whitened, problem.channel, problem.y, noise.reshape(-1))

@@ -8,7 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bayes_ir.inference.system import System, measurement_system
+from bayes_ir.inference.observations import Observation, by_site
+from bayes_ir.inference.system import System, measurement_system, noise_of
 from bayes_ir.models.channels import Channel
 from bayes_ir.models.operators import LinearOperator, Operator
 from bayes_ir.models.priors.base import DiffusionPrior
@@ -22,15 +23,17 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """An inverse problem read from a Pyro model.
+    """An inverse problem read from a Pyro model, or a plate of them: many images, each with its own y.
 
     Attributes:
         site: name of the image site.
         prior: law of the image.
         operator: ``A``.
         channel: ``p(y | z)`` at ``z = A(x)``.
-        observed_site: name of the observed site.
-        y: measurements, shaped as ``operator.measurement_shape``.
+        observed_site: name of the observed site, or of several.
+        y: measurements, shaped as ``operator.measurement_shape``; of a plate (P, *measurement_shape).
+        observations: how y is made of the observed sites; by default it is the only one as it stands.
+        plate: name of the plate over images.
     """
 
     site: str
@@ -39,6 +42,50 @@ class Problem:
     channel: Channel
     observed_site: str
     y: Tensor
+    observations: tuple[Observation, ...] = ()
+    plate: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.observations:
+            whole = Observation(self.observed_site, self.operator.measurement_shape)
+            object.__setattr__(self, "observations", (whole,))
+
+    @property
+    def data_sets(self) -> torch.Size:
+        """``(P,)`` for a plate of P images, ``()`` for one image."""
+        return self.y.shape[: self.y.ndim - len(self.operator.measurement_shape)]
+
+    @property
+    def one_batch(self) -> bool:
+        """Whether draws for all data sets can be made in one batch: the same noise for all of them."""
+        noise = noise_of(self.channel, self.y)
+        same = not self.data_sets or bool((noise == noise[:1]).all())
+        return same and self.channel.serves_all(len(self.operator.measurement_shape))
+
+    def data_set(self, index: int) -> Problem:
+        """The problem of one image of a plate."""
+        rank = len(self.operator.measurement_shape)
+        if self.channel.serves_all(rank):
+            return self.with_data(self.y[index])
+        return replace(self, channel=self.channel.of_data_set(index, rank), y=self.y[index])
+
+    def with_data(self, y: Tensor) -> Problem:
+        """The problem of other measurements; what was computed of the system is shared where the noise is the same."""
+        other = replace(self, y=y)
+        known: System | None = self.__dict__.get("system")
+        if known is not None:
+            noise = noise_of(self.channel, y)
+            if bool((noise.reshape(-1, known.measurements) == known.noise).all()):
+                other.__dict__["system"] = known.with_data(self.channel, y)
+        return other
+
+    def rows(self, draws: int) -> Problem:
+        """A plate of P images as one batch of ``draws P`` rows, draw d of image p in row ``d P + p``."""
+        return self.with_data(self.y.repeat(draws, *(1,) * (self.y.ndim - 1))) if self.data_sets else self
+
+    def by_site(self, values: Tensor, missing: float) -> dict[str, Tensor]:
+        """One number per measurement, (*batch, *measurement_shape), as a tensor per observed site."""
+        return by_site(self.observations, values, len(self.operator.measurement_shape), missing)
 
     @cached_property
     def system(self) -> System:

@@ -2,8 +2,9 @@
 
 The model is run once under an effect handler.  The image site gets the prior's mean as a
 placeholder (no random number is drawn), operators announce themselves as they are applied,
-and the channel at the observed site says which tensor it was given; the operator whose output
-that tensor is, is the A of ``y = A(x) + n``.  Everything else is refused in words.
+and the channel at an observed site says which tensor it was given; the operator whose output
+that tensor is, is the A of ``y = A(x) + n``.  Several observed sites are put in a row
+(:mod:`bayes_ir.inference.measured_sites`).  Everything else is refused in words.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
-from pyro.distributions import Independent
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from bayes_ir.inference.data_checks import checked
+from bayes_ir.inference.measured_sites import joined, measured_site, operator_of, unwrapped
 from bayes_ir.inference.problem import ModelError, Problem
-from bayes_ir.models.channels import Channel, Gaussian
-from bayes_ir.models.operators import Identity, LinearOperator, Operator
+from bayes_ir.models.channels import Channel
+from bayes_ir.models.operators import Operator
 from bayes_ir.models.priors.base import DiffusionPrior
 
-__all__ = ["read_problem"]
+__all__ = ["as_values", "read_problem"]
 
 
 class _Reader(Messenger):
@@ -35,7 +37,9 @@ class _Reader(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if isinstance(msg["fn"], DiffusionPrior) and not msg["is_observed"] and msg["value"] is None:
-            msg["value"] = msg["fn"].mean.clone()
+            prior = msg["fn"]
+            # A gradient shows which sites depend on the image.
+            msg["value"] = prior.mean.expand(prior.batch_shape + prior.event_shape).clone().requires_grad_()
             msg["done"] = True
 
     def _pyro_post_operator(self, msg: Any) -> None:
@@ -51,6 +55,9 @@ def read_problem(
 ) -> Problem:
     """Read a Pyro model ``x ~ prior, y ~ channel(A(x))`` with y observed.
 
+    The image may sit in a ``pyro.plate``, every image with its own y (``to_event`` on the channel); y may be several
+    sites, sit in a plate of exposures, under ``poutine.mask`` or ``poutine.scale``.
+
     Args:
         model: a Pyro model, or one already conditioned with ``pyro.condition``.
         data: values of observed sites, as for ``pyro.condition``; tensors, arrays or numbers.
@@ -59,39 +66,51 @@ def read_problem(
 
     Raises:
         ModelError: when the model does not consist of one image site with a diffusion prior and
-            one observed site whose channel sits on a linear operator of the image; or when y has
+            observed sites whose channels sit on operators of the image; or when y has
             the wrong shape, holds values that are not finite or outside the channel's support,
             or cannot come from an image in the prior's units.
     """
-    values = {name: _as_tensor(name, value) for name, value in (data or {}).items()}
+    values = as_values(data)
     reader = _Reader()
-    with reader:
+    with reader, torch.enable_grad():
         trace = pyro.poutine.trace(pyro.condition(model, data=values)).get_trace(
             *model_args, **(model_kwargs or {})
         )
     sites: dict[str, Any] = {
         n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not _is_subsample(s)
     }
-    unknown = sorted(set(values) - set(sites))
-    if unknown:
-        raise ModelError(
-            f"data names the site {unknown[0]!r}, but the model has only {sorted(sites)}; "
-            "correct the name in `data` or in `pyro.sample`."
-        )
-    if not any(s["is_observed"] for s in sites.values()):
-        raise ModelError(
-            f"nothing is observed: the latent sites are {sorted(sites)}; pass `data={{'y': y}}` or condition the "
-            "model with pyro.condition."
-        )
+    _refuse_unknown(values, sites)
     site = _image_site(sites)
-    observed_site = _observed_site(sites)
-    channel = _channel(sites[observed_site], observed_site)
-    operator = _operator(channel, reader.applied, sites[site]["value"], site, observed_site)
     prior: DiffusionPrior = sites[site]["fn"]
-    y = _measurements(sites[observed_site]["value"], operator, channel, prior, observed_site)
-    operator = operator.to(device=prior.device, dtype=prior.dtype)
-    y = y.to(prior.device, prior.dtype)
-    return Problem(site, prior, operator, channel.with_location(torch.zeros_like(y)), observed_site, y)
+    image, data_sets = sites[site]["value"], _data_sets(site, sites[site])
+    found = []
+    for name in _observed_sites(sites, set(values)):
+        channel = unwrapped(sites[name]["fn"])
+        operator = operator_of(channel, reader.applied, image, data_sets, site, name)
+        measured = measured_site(name, sites[name], operator, data_sets)
+        found.append(checked(name, measured, prior))
+    whole = joined(found)
+    operator = whole.operator.to(device=prior.device, dtype=prior.dtype)
+    y = whole.y.to(prior.device, prior.dtype)
+    return Problem(
+        site,
+        prior.expand(()) if data_sets else prior,
+        operator,
+        whole.channel.with_location(torch.zeros_like(y)),
+        ", ".join(o.name for o in whole.observations),
+        y,
+        whole.observations,
+        _plate_of(sites[site]) if data_sets else None,
+    )
+
+
+def as_values(data: Mapping[str, Any] | None) -> dict[str, Tensor]:
+    """Values of sites as tensors.
+
+    Raises:
+        ModelError: for a value that is no array of numbers.
+    """
+    return {name: _as_tensor(name, value) for name, value in (data or {}).items()}
 
 
 def _is_subsample(site: Any) -> bool:
@@ -105,6 +124,47 @@ def _as_tensor(name: str, value: Any) -> Tensor:
         raise ModelError(
             f"data[{name!r}] is a {type(value).__name__} that is no array of numbers; give a tensor or an array."
         ) from error
+
+
+def _refuse_unknown(values: Mapping[str, Tensor], sites: Mapping[str, Any]) -> None:
+    unknown = sorted(set(values) - set(sites))
+    if unknown:
+        raise ModelError(
+            f"data names the site {unknown[0]!r}, but the model has only {sorted(sites)}; "
+            "correct the name in `data` or in `pyro.sample`."
+        )
+    if not any(s["is_observed"] for s in sites.values()):
+        raise ModelError(
+            f"nothing is observed: the latent sites are {sorted(sites)}; pass `data={{'y': y}}` or condition the "
+            "model with pyro.condition."
+        )
+
+
+def _plate_of(site: Any) -> str:
+    (frame,) = (f for f in site["cond_indep_stack"] if f.vectorized)
+    return frame.name
+
+
+def _data_sets(name: str, site: Any) -> torch.Size:
+    """``(P,)`` for an image in a plate of P, ``()`` for one outside of plates."""
+    frames = [f for f in site["cond_indep_stack"] if f.vectorized]
+    shape = site["fn"].batch_shape
+    if len(frames) > 1:
+        raise ModelError(
+            f"the image site {name!r} sits in {len(frames)} plates, {[f.name for f in frames]}; kernels take one: "
+            "index the images of both in one plate."
+        )
+    if len(shape) != len(frames):
+        raise ModelError(
+            f"the image site {name!r} has the batch shape {tuple(shape)} and sits in {len(frames)} plates; put a "
+            "batch of images in a pyro.plate of that size."
+        )
+    if frames and frames[0].full_size not in (None, shape[0]):
+        raise ModelError(
+            f"the image site {name!r} sees {shape[0]} of the {frames[0].full_size} images of the plate "
+            f"{frames[0].name!r} (subsample_size); the posterior of images needs all of them: leave it out."
+        )
+    return shape
 
 
 def _image_site(sites: Mapping[str, Any]) -> str:
@@ -136,97 +196,33 @@ def _image_site(sites: Mapping[str, Any]) -> str:
     return images[0]
 
 
-def _observed_site(sites: Mapping[str, Any]) -> str:
+def _observed_sites(sites: Mapping[str, Any], given: set[str]) -> list[str]:
+    """Names of the sites that measure the image; sites with values of their own that it does not touch are left."""
     observed = [name for name, s in sites.items() if s["is_observed"]]
-    channels = [name for name in observed if isinstance(_unwrap(sites[name]["fn"]), Channel)]
-    if len(observed) > 1:
-        raise ModelError(
-            f"the model has {len(observed)} observed sites, {observed}; kernels read one: "
-            "stack the measurements into one operator and one channel."
-        )
+    channels = [name for name in observed if isinstance(unwrapped(sites[name]["fn"]), Channel)]
+    for name in observed:
+        if name in channels or isinstance(sites[name]["fn"], DiffusionPrior):
+            continue
+        kind = type(unwrapped(sites[name]["fn"])).__name__
+        if _depends_on_image(sites[name]):
+            raise ModelError(
+                f"the observed site {name!r} has the distribution {kind}; "
+                "kernels need a channel such as Gaussian(A(x), noise_std) or OneBit(A(x), noise_std)."
+            )
+        if name not in given:
+            raise ModelError(
+                f"the observed site {name!r}, a {kind}, does not depend on the image, so that it says nothing of it; "
+                "take it out of the model, or give a parameter its value through `data`."
+            )
     if not channels:
         raise ModelError(
-            f"the observed site {observed[0]!r} has the distribution {type(sites[observed[0]]['fn']).__name__}; "
+            f"none of the observed sites {observed} has a channel; "
             "kernels need a channel such as Gaussian(A(x), noise_std) or OneBit(A(x), noise_std)."
         )
-    return channels[0]
+    return channels
 
 
-def _unwrap(fn: Any) -> Any:
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return fn
-
-
-def _channel(observed: Any, observed_site: str) -> Channel:
-    if observed["mask"] is not None or observed["scale"] != 1.0:
-        raise ModelError(
-            f"the observed site {observed_site!r} sits under poutine.mask or poutine.scale, which the kernels do "
-            "not read; drop the masked measurements from the operator (Mask) instead."
-        )
-    return _unwrap(observed["fn"])
-
-
-def _operator(channel: Channel, applied: list, image: Tensor, site: str, observed_site: str) -> Operator:
-    location = channel._origin
-    if location is image:
-        return Identity(image.shape).to(dtype=image.dtype, device=image.device)
-    for operator, x, z in applied:
-        if z is not location:
-            continue
-        if x is not image:
-            raise ModelError(
-                f"the operator {operator!r} at site {observed_site!r} was applied to something computed from "
-                f"{site!r}, not to {site!r} itself; put that computation into the operator, or compose "
-                "operators with A @ B."
-            )
-        return operator
-    raise ModelError(
-        f"site {observed_site!r}: its channel was not given the output of an operator applied to {site!r} "
-        f"(operators applied: {[type(o).__name__ for o, _, _ in applied] or 'none'}); write "
-        f"`{type(channel).__name__}(A({site}), ...)` with A an operator such as DenseOperator(matrix), "
-        "without arithmetic in between."
-    )
-
-
-def _measurements(
-    y: Tensor, operator: Operator, channel: Channel, prior: DiffusionPrior, name: str
-) -> Tensor:
-    if y.shape != operator.measurement_shape:
-        raise ModelError(
-            f"data[{name!r}] has shape {tuple(y.shape)}; {type(operator).__name__} measures shape "
-            f"{tuple(operator.measurement_shape)}."
-        )
-    y = y.detach().to(torch.float64)
-    if not y.isfinite().all():
-        raise ModelError(
-            f"data[{name!r}] holds {int((~y.isfinite()).sum())} values that are not finite, the first at index "
-            f"{tuple((~y.isfinite()).nonzero()[0].tolist())}; leave missing measurements out of the operator."
-        )
-    try:
-        channel.with_location(torch.zeros_like(y)).log_prob(y)
-    except ValueError as error:
-        raise ModelError(f"data[{name!r}]: {error}") from error
-    _check_units(y, operator, channel, prior, name)
-    return y
-
-
-def _check_units(y: Tensor, operator: Operator, channel: Channel, prior: DiffusionPrior, name: str) -> None:
-    """Refuse y that no image within the data range could explain: |y_m| <= |a_m| |x| + 10 sd."""
-    if (
-        prior.data_range is None
-        or not isinstance(channel, Gaussian)
-        or not isinstance(operator, LinearOperator)
-    ):
-        return
-    low, high = prior.data_range
-    largest = max(abs(low), abs(high)) * prior.event_shape.numel() ** 0.5
-    gain = operator.gram_diagonal().double().sqrt() if operator.has_svd else torch.tensor(operator.norm())
-    bound = gain * largest + 10 * torch.as_tensor(channel.noise_std).double()
-    excess = (y.abs() - bound.to(y.device)).amax()
-    if excess > 0:
-        raise ModelError(
-            f"data[{name!r}] reaches {float(y.abs().max()):g}, more than this operator can make of any image with "
-            f"values in [{low:g}, {high:g}], the prior's units (at most {float(bound.max()):g}); "
-            "rescale the measurements, for 8-bit data by 1/255."
-        )
+def _depends_on_image(site: Any) -> bool:
+    with torch.enable_grad():
+        log_prob = site["fn"].log_prob(site["value"])
+    return bool(log_prob.requires_grad)

@@ -1,8 +1,8 @@
 """Random numbers of one block of draws.
 
-A block is named by (seed, chain, block) and owns one generator seeded from that triple, so its
-draws do not depend on which blocks ran before, beside or after it.  Numbers are made on the
-processor and moved, so they are the same on every device.
+A block is named by (seed, chain, block), the image of a plate that is drawn by itself by one number more, and owns
+one generator seeded from these numbers, so its draws do not depend on which blocks ran before, beside or after it.
+Numbers are made on the processor and moved, so they are the same on every device.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Rng:
         seed: seed of the run, a non-negative integer.
         chain: number of the chain.
         block: number of the block in its chain.
+        image: number of the image of a plate, from 1; 0 for all together.
         draws: number of draws in the block; every request returns one row per draw.
         device: where the numbers are wanted.
         dtype: floating point type of the numbers.
@@ -31,13 +32,14 @@ class Rng:
         seed: int,
         chain: int = 0,
         block: int = 0,
+        image: int = 0,
         *,
         draws: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.draws, self.device, self.dtype = draws, device, dtype
-        state = np.random.SeedSequence((seed, chain, block)).generate_state(1, np.uint64)
+        state = np.random.SeedSequence((seed, chain, block, image)).generate_state(1, np.uint64)
         self._generator = torch.Generator().manual_seed(int(state[0]) >> 1)
 
     def seed(self) -> int:

@@ -13,6 +13,7 @@ Measurement-space arithmetic is float64 and flat: (B, M); images keep their own 
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,8 @@ __all__ = ["System", "measurement_system", "noise_of"]
 
 
 def measurement_system(operator: LinearOperator, channel: Channel, y: Tensor) -> System:
-    """The system of a linear operator and a channel."""
-    noise = noise_of(channel, y).reshape(-1)
+    """The system of a linear operator and a channel; of a plate of data sets, whose noise must be one for all."""
+    noise = noise_of(channel, y).reshape(-1, operator.measurement_shape.numel())[0]
     whitened: LinearOperator = operator.to(dtype=torch.float64)
     if bool((noise == noise[0]).all()):
         whitened = whitened * (1 / float(noise[0]))
@@ -49,11 +50,12 @@ class System:
         whitened: ``D^-1 A``, float64; of an operator that is not linear, its derivative (see
             :mod:`bayes_ir.inference.linearised`).
         channel: ``p(y | z)``.
-        y: measurements, shaped as ``operator.measurement_shape``.
+        y: measurements, shaped as ``operator.measurement_shape``, or one data set per draw, (B, *measurement_shape).
         noise: the diagonal of D, (M,), float64.
 
     Attributes:
         measurements: M.
+        y: the measurements, flat: (M,) or (B, M), float64.
         channel: the channel at y.
     """
 
@@ -63,10 +65,20 @@ class System:
         self.operator = operator
         self.whitened = whitened
         self.measurements = operator.measurement_shape.numel()
-        self.y = y.to(torch.float64).reshape(-1)
         self.noise = noise
-        self.channel = channel.with_location(y.to(torch.float64))
         self.cache: PredictiveCache = {}
+        self._take(channel, y)
+
+    def _take(self, channel: Channel, y: Tensor) -> None:
+        batch = y.shape[: y.ndim - len(self.operator.measurement_shape)]
+        self.y = y.to(torch.float64).reshape(*batch, self.measurements)
+        self.channel = channel.with_location(y.to(torch.float64))
+
+    def with_data(self, channel: Channel, y: Tensor) -> System:
+        """The system of other measurements of the same noise; what was computed so far is shared."""
+        other = copy.copy(self)
+        other._take(channel, y)
+        return other
 
     @property
     def shared(self) -> bool:
@@ -100,9 +112,9 @@ class System:
     @cached_property
     def largest_channel_curvature(self) -> Tensor:
         """Bound of ``-d^2 log p(y | z') / dz'^2`` over measurements, 1 for additive noise; a float64 scalar."""
-        y = self.y.reshape(self.operator.measurement_shape)
-        curvature = self.channel.largest_curvature(y).expand(y.shape).flatten().double()
-        return (curvature * self.noise**2).max()
+        y = self._shaped(self.y)
+        curvature = self.channel.largest_curvature(y).expand(y.shape).double()
+        return (curvature.reshape(self.y.shape) * self.noise**2).max()
 
     def mean(self, mu: Tensor) -> Tensor:
         """``D^-1 A(mu)`` for images (B, *event_shape): (B, M), float64."""
@@ -122,15 +134,19 @@ class System:
 
     def tilt(self, mean: Tensor, variance: Tensor) -> TiltedNormaliser:
         """Tilted normaliser of the channel in whitened coordinates, all (B, M)."""
-        shape = (len(mean), *self.operator.measurement_shape)
-        y = self.y.reshape(self.operator.measurement_shape)
         log_z, slope, curvature = self.channel.tilt(
-            y, (mean * self.noise).reshape(shape), (variance * self.noise**2).expand_as(mean).reshape(shape)
+            self._shaped(self.y),
+            self._shaped(mean * self.noise),
+            self._shaped((variance * self.noise**2).expand_as(mean)),
         )
         flat = mean.shape
         return TiltedNormaliser(
             log_z.reshape(flat), slope.reshape(flat) * self.noise, curvature.reshape(flat) * self.noise**2
         )
+
+    def _shaped(self, z: Tensor) -> Tensor:
+        """Flat measurements (*batch, M) in their own shape."""
+        return z.reshape(*z.shape[:-1], *self.operator.measurement_shape)
 
 
 def noise_of(channel: Channel, y: Tensor) -> Tensor:

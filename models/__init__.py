@@ -1,6 +1,6 @@
 """What is believed: priors over images, measurement operators, channels, forward processes, training."""
 
-from bayes_ir.models.channels import Channel, Gaussian, OneBit, Poisson, Quantized
+from bayes_ir.models.channels import Channel, Gaussian, OneBit, Poisson, Quantized, StackedChannel
 from bayes_ir.models.diffusion import DDPM, Diffusion, RectifiedFlow, VarianceExploding, VariancePreserving
 from bayes_ir.models.operators import (
     JPEG,
@@ -116,6 +116,7 @@ __all__ = [
     "SingleCoilMRI",
     "SpatiallyVaryingBlur",
     "Stack",
+    "StackedChannel",
     "SubsampledDCT",
     "SubsampledDFT",
     "VarianceExploding",

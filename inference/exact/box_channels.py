@@ -219,7 +219,7 @@ def _out_of_reach(problem: Problem, error: ValueError) -> ModelError:
 
 
 def cells_of(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Bounds of the cells that the measurements name, (M,) each, float64."""
+    """Bounds of the cells that the measurements name, flat: (M,) each or (B, M), float64."""
     y = problem.y.double()
     channel = problem.channel.with_location(y)
     if isinstance(channel, Quantized):
@@ -228,4 +228,5 @@ def cells_of(problem: Problem) -> tuple[Tensor, Tensor]:
         assert isinstance(channel, OneBit)
         threshold = channel.threshold.expand_as(y)
         lower, upper = threshold.where(y > 0, -torch.inf), threshold.where(y < 0, torch.inf)
-    return lower.reshape(-1), upper.reshape(-1)
+    flat = problem.system.y.shape
+    return lower.reshape(flat), upper.reshape(flat)

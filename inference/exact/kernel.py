@@ -75,6 +75,7 @@ class Exact(Kernel[_Drawn]):
     thinning: int = 10
 
     citation: ClassVar[str] = "closed form; Botev 2017; Gessner et al. 2020; Hoffman, Gelman 2014"
+    one_batch: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.method not in _METHODS:

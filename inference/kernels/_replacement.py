@@ -50,7 +50,7 @@ class KnownPart(NamedTuple):
     """The data in the coordinates ``V^T x_0`` of the directions that A sees, float64."""
 
     svd: SVD  # of D^-1 A
-    data: Tensor  # d, (r,)
+    data: Tensor  # d, (r,) or one row per draw, (B, r)
     noise: Tensor  # 1 / s, (r,)
 
     def replace(
@@ -66,7 +66,7 @@ class KnownPart(NamedTuple):
             rng: random numbers of the block.
             diffuse: without it the data are put at noisy levels as they are, ``v' = d_i``.
         """
-        z = rng.normal(len(self.data)).double()
+        z = rng.normal(len(self.noise)).double()
         if then.b == 0:
             known, v = self.noise <= now.ratio, self.data + self.noise * z
         else:

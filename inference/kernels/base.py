@@ -48,6 +48,8 @@ class Kernel(ABC, Generic[S]):
     """A way of drawing images from ``p(x | y)``, one batch of independent draws at a time."""
 
     citation: ClassVar[str]
+    #: Whether rows of a batch may belong to different data sets; they do not for kernels whose draws share particles.
+    one_batch: ClassVar[bool] = True
 
     @property
     def block_size(self) -> int:

@@ -120,6 +120,7 @@ class MCGDiff(SpectralKernel):
     """
 
     citation: ClassVar[str] = "Cardoso et al. 2024 (arXiv 2308.07983)"
+    one_batch: ClassVar[bool] = False
     particles: int = 1000
     steps: int = 100
     eta: float = 1.0

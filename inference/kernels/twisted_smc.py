@@ -95,6 +95,7 @@ class TwistedSMC(PathKernel):
     """
 
     citation: ClassVar[str] = "Wu et al. 2023 (arXiv 2306.17775)"
+    one_batch: ClassVar[bool] = False
     denoising_posterior: DenoisingPosterior = _CALIBRATED
     sampler: TransitionSampler = _SAMPLER  # type: ignore[misc]
     steps: int | None = None

@@ -5,5 +5,6 @@ from bayes_ir.models.channels.gaussian import Gaussian
 from bayes_ir.models.channels.one_bit import OneBit
 from bayes_ir.models.channels.poisson import Poisson
 from bayes_ir.models.channels.quantized import Quantized
+from bayes_ir.models.channels.stacked import StackedChannel
 
-__all__ = ["Channel", "Gaussian", "OneBit", "Poisson", "Quantized", "TiltedNormaliser"]
+__all__ = ["Channel", "Gaussian", "OneBit", "Poisson", "Quantized", "StackedChannel", "TiltedNormaliser"]

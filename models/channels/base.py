@@ -157,6 +157,35 @@ class Channel(TorchDistribution):
         new._batch_shape = target
         return new
 
+    def flat(self, measurement_shape: torch.Size, kept: Tensor | None = None) -> Channel:
+        """The channel of measurements in a row, (*batch, M), located at zero.
+
+        Args:
+            measurement_shape: what is put in a row, the trailing dimensions of the measurements.
+            kept: positions in the row that there are measurements of, (M,); by default all.
+        """
+        new = self._copy()
+        for name in self.elementwise:
+            value = getattr(self, name)
+            value = value.expand(torch.broadcast_shapes(value.shape, measurement_shape))
+            value = value.reshape(*value.shape[: value.ndim - len(measurement_shape)], -1)
+            setattr(new, name, value if kept is None else value[..., kept])
+        size = measurement_shape.numel() if kept is None else len(kept)
+        return new.with_location(self.location.new_zeros(size))
+
+    def of_data_set(self, index: int, rank: int) -> Channel:
+        """The channel of one data set of a plate, located at zero; ``rank`` is that of a measurement."""
+        new = self._copy()
+        for name in self.elementwise:
+            value = getattr(self, name)
+            if value.ndim > rank:
+                setattr(new, name, value[index if len(value) > 1 else 0])
+        return new.with_location(self.location.new_zeros(self.batch_shape[len(self.batch_shape) - rank :]))
+
+    def serves_all(self, rank: int) -> bool:
+        """Whether the arguments are the same for every data set of a plate; ``rank`` is that of a measurement."""
+        return all(getattr(self, name).ndim <= rank for name in self.elementwise)
+
     @property
     def _name(self) -> str:
         return type(self).__name__

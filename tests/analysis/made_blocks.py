@@ -1,6 +1,6 @@
 """Blocks of known draws, as the sampler would hand them over; a block depends on (chain, index) alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,13 +13,14 @@ class Block:
     index: int
     start: int
     draws: object
-    log_likelihood: object
+    log_likelihood: dict
     stats: dict
+    others: dict = field(default_factory=dict)
 
 
 def make_layout(**changes):
-    sizes = {"event_shape": (1, 4, 3), "measurement_shape": (5,), "draws": 6, "chains": 2, "block_size": 4}
-    return PosteriorLayout("x", observed_site="y", **(sizes | changes))
+    sizes = {"event_shape": (1, 4, 3), "observed": {"y": (5,)}, "draws": 6, "chains": 2, "block_size": 4}
+    return PosteriorLayout("x", **(sizes | changes))
 
 
 def make_block(layout, chain, index, *, diverging=(), dtype="float32", mean=0.0):
@@ -27,7 +28,7 @@ def make_block(layout, chain, index, *, diverging=(), dtype="float32", mean=0.0)
     span = layout.draws_of(index)
     n = span.stop - span.start
     draws = (mean + rng.normal(size=(layout.block_size, *layout.event_shape)))[:n].astype(dtype)
-    log_likelihood = rng.normal(size=(layout.block_size, *layout.measurement_shape))[:n].astype(dtype)
+    log_likelihood = rng.normal(size=(layout.block_size, *layout.observed["y"]))[:n].astype(dtype)
     log_lik_rep = rng.normal(size=layout.block_size)[:n].astype(dtype)
     flags = np.array([(chain, draw) in diverging for draw in range(span.start, span.stop)])
     draws[flags] = np.nan
@@ -38,13 +39,12 @@ def make_block(layout, chain, index, *, diverging=(), dtype="float32", mean=0.0)
         "log_lik": log_likelihood.reshape(n, -1).sum(1),
         "log_lik_rep": log_lik_rep,
     }
-    return Block(chain, index, span.start, draws, log_likelihood, stats)
+    return Block(chain, index, span.start, draws, {"y": log_likelihood}, stats)
 
 
 def observed(layout):
-    return np.linspace(-1, 1, int(np.prod(layout.measurement_shape)), dtype="float32").reshape(
-        layout.measurement_shape
-    )
+    shape = layout.observed["y"]
+    return {"y": np.linspace(-1, 1, int(np.prod(shape)), dtype="float32").reshape(shape)}
 
 
 def constants(layout):

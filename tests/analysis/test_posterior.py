@@ -36,19 +36,19 @@ def test_every_draw_lies_where_its_block_says(layout, memory_run):
         for index in range(2):
             block, span = make_block(layout, chain, index), layout.draws_of(index)
             np.testing.assert_array_equal(tree["posterior"]["x"][chain, span], block.draws)
-            np.testing.assert_array_equal(tree["log_likelihood"]["y"][chain, span], block.log_likelihood)
+            np.testing.assert_array_equal(tree["log_likelihood"]["y"][chain, span], block.log_likelihood["y"])
             np.testing.assert_array_equal(
                 tree["sample_stats"]["log_lik"][chain, span], block.stats["log_lik"]
             )
 
 
 def test_blocks_of_tensors_are_taken(layout, memory_run):
-    sink = MemorySink(layout, torch.from_numpy(observed(layout)), constants(layout), SETTINGS)
+    sink = MemorySink(layout, {"y": torch.from_numpy(observed(layout)["y"])}, constants(layout), SETTINGS)
     for chain in range(2):
         for index in range(2):
             b = make_block(layout, chain, index)
             stats = {name: torch.from_numpy(value) for name, value in b.stats.items()}
-            draws, log_likelihood = torch.from_numpy(b.draws), torch.from_numpy(b.log_likelihood)
+            draws, log_likelihood = torch.from_numpy(b.draws), {"y": torch.from_numpy(b.log_likelihood["y"])}
             sink.write(Block(chain, index, b.start, draws, log_likelihood, stats))
     xr.testing.assert_identical(sink.finish(ATTRS), memory_run(layout))
 
@@ -63,7 +63,7 @@ def test_blocks_of_tensors_are_taken(layout, memory_run):
     ],
 )
 def test_events_that_are_no_images_get_numbered_axes(event_shape, dims, memory_run):
-    tree = memory_run(make_layout(event_shape=event_shape, measurement_shape=(2, 2)))
+    tree = memory_run(make_layout(event_shape=event_shape, observed={"y": (2, 2)}))
     assert tree["posterior"]["x"].dims == ("chain", "draw", *dims)
     assert tree["log_likelihood"]["y"].dims == ("chain", "draw", "y_dim_0", "y_dim_1")
 
@@ -151,8 +151,39 @@ def test_layouts_that_cannot_be_are_refused(layout):
     with pytest.raises(ValueError, match="block_size must be a positive integer, got True"):
         make_layout(block_size=True)
     with pytest.raises(ValueError, match=r"observed data 'y' has shape \(4,\), expected \(5,\)"):
-        MemorySink(layout, np.zeros(4))
+        MemorySink(layout, {"y": np.zeros(4)})
     with pytest.raises(ValueError, match=r"constant 'c' has 2 axes \(shape \(2, 2\)\), but 1 names"):
         MemorySink(layout, observed(layout), {"c": (("a",), np.zeros((2, 2)))})
     with pytest.raises(ValueError, match="constant 'c' has size 2 along 'y_dim_0', which has size 5"):
         MemorySink(layout, observed(layout), {"c": (("y_dim_0",), np.zeros(2))})
+
+
+def test_a_plate_and_further_sites_have_axes_of_their_own():
+    layout = make_layout(
+        plate=("images", 3), observed={"y": (5,), "bits": (2,)}, others={"sigma": (), "gain": (2,)}, chains=1
+    )
+    rng = np.random.default_rng(0)
+    data = {"y": rng.normal(size=(3, 5)), "bits": rng.normal(size=(3, 2))}
+    sink = MemorySink(layout, data)
+    blocks = []
+    for index, n in enumerate((4, 2)):
+        log_likelihood = {"y": rng.normal(size=(n, 3, 5)), "bits": rng.normal(size=(n, 3, 2))}
+        others = {"sigma": rng.normal(size=n), "gain": rng.normal(size=(n, 2))}
+        draws = rng.normal(size=(n, 3, 1, 4, 3))
+        blocks.append(Block(0, index, 4 * index, draws, log_likelihood, {"nfe": np.full((n, 3), 7)}, others))
+        sink.write(blocks[-1])
+    tree = sink.finish({})
+    assert tree["posterior"]["x"].dims == ("chain", "draw", "images", "x_channel", "x_row", "x_column")
+    assert tree["posterior"]["gain"].dims == ("chain", "draw", "gain_dim_0")
+    assert tree["sample_stats"]["nfe"].dims == ("chain", "draw", "images")
+    assert tree["log_likelihood"]["bits"].dims == ("chain", "draw", "images", "bits_dim_0")
+    np.testing.assert_array_equal(tree["observed_data"]["bits"], data["bits"])
+    np.testing.assert_array_equal(tree["posterior"]["sigma"][0, 4:], blocks[1].others["sigma"])
+
+
+def test_two_sites_of_one_name_and_blocks_without_a_site_are_refused():
+    with pytest.raises(ValueError, match=r"two sites are called 'y'"):
+        make_layout(others={"y": ()})
+    layout = make_layout(others={"sigma": ()})
+    with pytest.raises(ValueError, match=r"has the sites \['y'\], expected \['y', 'sigma'\]"):
+        MemorySink(layout, observed(layout)).write(make_block(layout, 0, 0))

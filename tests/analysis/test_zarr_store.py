@@ -215,7 +215,7 @@ def test_other_data_are_refused(path, layout):
         return ZarrSink(path, layout, y, {**known, **changes}, SETTINGS)
 
     with pytest.raises(ValueError, match="made from other data: its observed_data/y differs"):
-        again(np.nextafter(y, 1))
+        again({"y": np.nextafter(y["y"], 1)})
     with pytest.raises(ValueError, match="other data: its constant_data/x_back_projection differs"):
         again(y, x_back_projection=(dims, back + 0.01))
     with pytest.raises(ValueError, match="without the array constant_data/dither, this run has"):

@@ -75,7 +75,43 @@ def _normal_channel():
 def _two_observed():
     x = pyro.sample("x", _prior())
     pyro.sample("y", OneBit(A(x), 0.1))
-    pyro.sample("w", OneBit(A(x), 0.2), obs=Y)
+    pyro.sample("w", Gaussian(_Square((4,), (4,))(x), 0.2), obs=torch.ones(4))
+
+
+def _untouched():
+    x = pyro.sample("x", _prior())
+    pyro.sample("y", OneBit(A(x), 0.1))
+    pyro.sample("w", dist.Normal(0.0, 1.0), obs=torch.tensor(0.3))
+
+
+def _powered():
+    x = pyro.sample("x", _prior())
+    with pyro.poutine.scale(scale=0.5):
+        pyro.sample("y", OneBit(A(x), 0.1))
+
+
+def _batch_without_plate():
+    x = pyro.sample("x", _prior().expand((2,)))
+    pyro.sample("y", OneBit(A(x), 0.1), obs=Y.expand(2, 3))
+
+
+def _subsampled():
+    with pyro.plate("images", 5, subsample_size=2):
+        x = pyro.sample("x", _prior())
+        pyro.sample("y", OneBit(A(x), 0.1).to_event(1), obs=Y.expand(2, 3))
+
+
+def _two_plates():
+    with pyro.plate("rows", 2, dim=-2), pyro.plate("columns", 2, dim=-1):
+        x = pyro.sample("x", _prior())
+        pyro.sample("y", OneBit(A(x), 0.1).to_event(1), obs=Y.expand(2, 2, 3))
+
+
+def _plate_masks():
+    with pyro.plate("images", 2):
+        x = pyro.sample("x", _prior())
+        with pyro.poutine.mask(mask=torch.tensor([True, False])):
+            pyro.sample("y", OneBit(A(x), 0.1).to_event(1), obs=Y.expand(2, 3))
 
 
 def _scaled():
@@ -90,7 +126,7 @@ def _shifted():
 
 def _masked():
     x = pyro.sample("x", _prior())
-    with pyro.poutine.mask(mask=torch.tensor([True, True, False])):
+    with pyro.poutine.mask(mask=torch.tensor([False, False, False])):
         pyro.sample("y", OneBit(A(x), 0.1))
 
 
@@ -132,10 +168,22 @@ REFUSALS = {
     "two prior sites": (_sample(_two_priors), r"the model has 2 image sites, \['x', 'w'\]"),
     "another latent site": (_sample(_extra_latent), "has the latent sites {'sigma': 'Gamma'}"),
     "no channel": (_sample(_normal_channel), r"kernels need a channel such as Gaussian\(A\(x\), noise_std\)"),
-    "two observed sites": (_sample(_two_observed), r"2 observed sites, \['y', 'w'\]"),
+    "a site beside one that is not linear": (
+        _sample(_two_observed),
+        "site 'w': .*not linear, and the model observes 2",
+    ),
+    "a site the image does not touch": (_sample(_untouched), "'w', a Normal, does not depend on the image"),
+    "a power of signs": (_sample(_powered), "sits under poutine.scale"),
+    "a batch without a plate": (_sample(_batch_without_plate, {}), "put a batch of images in a pyro.plate"),
+    "a part of a plate": (_sample(_subsampled, {}), "sees 2 of the 5 images of the plate 'images'"),
+    "images in two plates": (_sample(_two_plates, {}), r"sits in 2 plates, \['rows', 'columns'\]"),
+    "masks of each image": (_sample(_plate_masks, {}), "differs between the images of its plate"),
     "arithmetic after A": (_sample(_scaled), "without arithmetic in between"),
     "arithmetic before A": (_sample(_shifted), "was applied to something computed from 'x'"),
-    "masked measurements": (_sample(_masked), "sits under poutine.mask"),
+    "nothing but masked measurements": (
+        _sample(_masked),
+        "poutine.mask leaves nothing of the observed site 'y'",
+    ),
     "nonlinear map given to DMPS": (
         _sample(
             _model(operator=_Square((4,), (4,)), channel=lambda z: Gaussian(z, 0.1)),

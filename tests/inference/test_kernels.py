@@ -213,7 +213,7 @@ def test_divergence_is_reported_and_never_returned_as_numbers():
     block = draw_block(problem, QCSSGMPlus(levels=5, steps_per_level=1), 0, 0, 0, 3, seed=0)
     assert block.stats["diverging"].tolist() == [True, False, False]
     assert block.draws[0].isnan().all() and block.draws[1:].isfinite().all()
-    assert block.log_likelihood[0].isnan().all() and block.stats["log_lik"][1:].isfinite().all()
+    assert block.log_likelihood["y"][0].isnan().all() and block.stats["log_lik"][1:].isfinite().all()
 
 
 PROCESSES = [VarianceExploding(0.01, 30.0), VariancePreserving(), DDPM(), RectifiedFlow()]
