@@ -43,6 +43,7 @@ def simulation_based_calibration(
     alpha: float = 0.05,
     seed: int = 0,
     block_size: int | None = None,
+    together: int = 1,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     store: str | Path | None = None,
@@ -66,6 +67,7 @@ def simulation_based_calibration(
         seed: seed of the run.
         block_size: draws that are made together, by default all; 1 for a kernel whose draws of a block share a particle
             cloud.
+        together: replications that are drawn in one batch, where the kernel can; the figures are a function of it.
         device: torch device, by default that of the prior.
         dtype: floating point type of the images, by default that of the prior.
         store: directory that takes every finished replication; by default they stay in memory.
@@ -93,7 +95,7 @@ def simulation_based_calibration(
 
     replications = natural(_VERB, "replications", replications, 2)
     run = Replicator.of(
-        model, kernel, draws, seed, block_size, device, dtype, progress, model_args, model_kwargs or {}
+        model, kernel, draws, seed, block_size, together, device, dtype, progress, model_args, model_kwargs or {}
     )
     own = _data_quantities(run.problem)
     known = default_quantities(run.problem.prior.event_shape) | own
@@ -103,11 +105,14 @@ def simulation_based_calibration(
     first = _values(chosen, run.truth(0))[0]
     settings = run.settings | {"quantities": list(chosen), "first_truth": [float(f"{v:.6g}") for v in first]}
     kept = ReplicationStore(store, settings, resume)
-    left = [i for i in range(replications) if not kept.done(i)]
+    left = {i for i in range(replications) if not kept.done(i)}
+    groups = sorted({i // run.together for i in left})
     started = time.perf_counter()
-    with progress_bar("replications", len(left) * run.steps, progress) as on_step:
-        for i in left:
-            kept.write(i, _ranks(chosen, run(i, on_step), np.random.SeedSequence((run.seed, i, 1))))
+    with progress_bar("replications", len(groups) * run.steps, progress) as on_step:
+        for group in groups:
+            for i, made in enumerate(run(group, on_step), start=group * run.together):
+                if i in left:
+                    kept.write(i, _ranks(chosen, made, np.random.SeedSequence((run.seed, i, 1))))
     rows = [kept.read(i) for i in range(replications)]
     less, equal, v = (np.stack([row[name] for row in rows]) for name in ("less", "equal", "v"))
     spent = {"sampling_time": time.perf_counter() - started, "device": str(run.problem.device)}

@@ -1,9 +1,10 @@
 """Replications of a Pyro model and a kernel: a truth, its data, draws of the posterior.
 
-Everything about replication i is a function of (seed, i): it may be made in any order, again, or not at all.
+Several replications may be drawn together, as a plate of images, so that the network is called once for all of them.
+Everything about replication i is a function of (seed, together, i): groups may be made in any order, again, or not.
 
-    replicate = Replicator.of(model, Exact(), draws=99)
-    x, draws = replicate(7).x, replicate(7).draws
+    replicate = Replicator.of(model, Exact(), draws=99, together=10)
+    replications_70_to_79 = replicate(7)
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Replicator:
     draws: int
     seed: int
     block_size: int
+    together: int
     model_args: tuple
     model_kwargs: Mapping[str, Any]
 
@@ -66,6 +68,7 @@ class Replicator:
         draws: int = 99,
         seed: int = 0,
         block_size: int | None = None,
+        together: int = 1,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         progress: bool = False,
@@ -76,6 +79,7 @@ class Replicator:
         draws = natural(_VERB, "draws", draws, 2)
         seed = natural(_VERB, "seed", seed, 0)
         size = draws if block_size is None else natural(_VERB, "block_size", block_size, 1)
+        together = natural(_VERB, "together", together, 1)
         kwargs = dict(model_kwargs or {})
         site = _image_site(model, model_args, kwargs)
         values = simulate(model, _seed(seed, 0), model_args, kwargs)
@@ -83,52 +87,58 @@ class Replicator:
         problem = read_problem(model, data, model_args, kwargs).to(usable_device(device), image_dtype(dtype))
         kernel = chosen_kernel(kernel, problem, progress)
         kernel.check(problem)
-        return cls(model, kernel, problem, site, draws, seed, size, model_args, kwargs)
+        return cls(model, kernel, problem, site, draws, seed, size, together, model_args, kwargs)
 
     @property
     def steps(self) -> int:
-        """Steps of the kernel in one replication."""
+        """Steps of the kernel in one group."""
         return self.kernel.length(self.problem) * -(-self.draws // self.block_size)
 
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that the replications depend on."""
-        own = {"seed": self.seed, "draws": self.draws, "block_size": self.block_size}
-        return settings_of(self.problem, self.kernel) | own
+        own = ("seed", "draws", "block_size", "together")
+        return settings_of(self.problem, self.kernel) | {name: getattr(self, name) for name in own}
 
     def truth(self, index: int) -> Replication:
         """Truth and data of replication `index`, without draws."""
         values = simulate(self.model, _seed(self.seed, index), self.model_args, self.model_kwargs)
-        x, y = (
-            values[name].to(self.problem.device, self.problem.dtype)
-            for name in (self.site, self.problem.observed_site)
-        )
-        return Replication(replace(self.problem, y=y), x[None], x[None][:0])
+        x = values[self.site].to(self.problem.device, self.problem.dtype)
+        y = self.problem.measured(values)
+        return Replication(self.problem.with_data(y), x[None], x[None][:0])
 
-    def __call__(self, index: int, on_step: Callable[[], None] = lambda: None) -> Replication:
-        """Replication `index`.
+    def __call__(self, group: int, on_step: Callable[[], None] = lambda: None) -> list[Replication]:
+        """The replications ``group * together, ..., (group + 1) * together - 1``.
 
         Raises:
             ValueError: draws are not finite.
         """
-        made = self.truth(index)
+        first = group * self.together
+        made = [self.truth(first + i) for i in range(self.together)]
+        problem = made[0].problem
+        if self.together > 1:
+            problem = replace(
+                problem.with_data(torch.stack([m.problem.y for m in made])), plate="replications"
+            )
         blocks = draw_blocks(
-            made.problem,
+            problem,
             self.kernel,
             draws=self.draws,
             chains=1,
-            seed=_seed(self.seed, index),
+            seed=_seed(self.seed, first),
             block_size=self.block_size,
             on_step=on_step,
         )
-        draws = torch.cat([block.draws for block in blocks]).to(made.x.device)
-        diverging = int((~draws.isfinite().flatten(1).all(dim=1)).sum())
-        if diverging:
-            raise ValueError(
-                f"{_VERB}: {diverging} of {len(draws)} draws of replication {index} are not finite; "
-                f"{self.kernel!r} diverged there, so it is not calibrated; take more steps or smaller ones."
-            )
-        return replace(made, draws=draws)
+        draws = torch.cat([block.draws for block in blocks]).to(made[0].x.device)
+        draws = draws.reshape(self.draws, self.together, *problem.prior.event_shape)
+        diverging = (~draws.flatten(2).isfinite().all(dim=2)).sum(0)
+        for i, count in enumerate(diverging.tolist()):
+            if count:
+                raise ValueError(
+                    f"{_VERB}: {count} of {len(draws)} draws of replication {first + i} are not finite; "
+                    f"{self.kernel!r} diverged there, so it is not calibrated; take more steps or smaller ones."
+                )
+        return [replace(m, draws=draws[:, i]) for i, m in enumerate(made)]
 
 
 def _seed(seed: int, index: int) -> int:

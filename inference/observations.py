@@ -35,6 +35,11 @@ class Observation:
         """Number of measurements in the row."""
         return self.shape.numel() if self.kept is None else len(self.kept)
 
+    def taken(self, value: Tensor) -> Tensor:
+        """The stretch (*batch, size) of a site's measurements (*batch, *shape)."""
+        row = value.reshape(*value.shape[: value.ndim - len(self.shape)], -1)
+        return row if self.kept is None else row[..., self.kept.to(row.device)]
+
     def restored(self, row: Tensor, missing: float) -> Tensor:
         """The stretch (*batch, size) in the site's shape, (*batch, *shape), with a number for what was left out."""
         if self.kept is not None:

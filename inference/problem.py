@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -82,6 +83,11 @@ class Problem:
     def rows(self, draws: int) -> Problem:
         """A plate of P images as one batch of ``draws P`` rows, draw d of image p in row ``d P + p``."""
         return self.with_data(self.y.repeat(draws, *(1,) * (self.y.ndim - 1))) if self.data_sets else self
+
+    def measured(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The measurements of one data set, from the values of the observed sites."""
+        row = torch.cat([o.taken(values[o.name]).to(self.y) for o in self.observations], dim=-1)
+        return row.reshape(self.operator.measurement_shape)
 
     def by_site(self, values: Tensor, missing: float) -> dict[str, Tensor]:
         """One number per measurement, (*batch, *measurement_shape), as a tensor per observed site."""
