@@ -188,7 +188,7 @@ class NetworkPrior(DiffusionPrior):
         """
         batch = torch.broadcast_shapes(self._batch_of(value), self.batch_shape)
         finite = value.isfinite().flatten(value.ndim - len(self.event_shape)).all(-1)
-        x = torch.where(finite.reshape(*finite.shape, *(1,) * len(self.event_shape)), value, 0.0)
+        x = value.where(finite.reshape(*finite.shape, *(1,) * len(self.event_shape)), value.new_zeros(()))
         found = flow_log_density(self, x, steps=self.density_steps, probes=self.density_probes)
         return found.log_prob.masked_fill(~finite, math.nan).to(value.dtype).expand(batch)
 

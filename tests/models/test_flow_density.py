@@ -212,7 +212,7 @@ def test_nuts_on_a_learned_prior():
         torch.manual_seed(0)
         pyro.clear_param_store()
         start = {"x": torch.zeros(2, dtype=F64)}
-        run = MCMC(NUTS(model), 300, warmup_steps=100, initial_params=start, disable_progbar=True)
+        run = MCMC(NUTS(model), 200, warmup_steps=60, initial_params=start, disable_progbar=True)
         run.run()
     x = run.get_samples()["x"]
     ess = float(min(run.diagnostics()["x"]["n_eff"].min(), len(x)))
@@ -251,3 +251,11 @@ def test_a_denoiser_without_a_derivative_is_refused():
     prior = NetworkPrior(Detached(), VarianceExploding(), (2,))
     with pytest.raises(ValueError, match="no derivative"):
         prior.log_prob(torch.zeros(2))
+
+
+def test_log_prob_refuses_what_is_no_image():
+    network = learned(gaussian(2))
+    with pytest.raises(ValueError, match=r"trailing\s+dimensions \(2,\)"):
+        network.log_prob(torch.zeros(3, dtype=F64))
+    with pytest.raises(ValueError, match=r"torch\.int64.*not finite floating point"):
+        network.log_prob(torch.zeros(2, dtype=torch.int64))
