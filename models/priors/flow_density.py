@@ -25,6 +25,13 @@ The integral is by the classical Runge-Kutta method on equal steps of u, of orde
 and differentiable function of x.  The trace is ``sum_i e_i^T J e_i``, exact, or the mean of ``e^T J e`` over K
 Rademacher probes, of variance ``2 sum_{i != j} S_ij^2 / K``, S the symmetric part of ``int J du``.
 
+Both errors are largest for an image that at some level lies between two narrow modes: one direction of J is then large
+for a short while.  So double the steps until nothing changes: from 16 to 32 a digit changes by 0.9 nats in the mean, at
+most 2.2, under the shipped network; under the mixture "mnist-gmm" the mean is off by 11 nats with 32 and by 3 with 128,
+2 of it the error of the probes (``benchmarks/bits_per_dimension.py``).  And where one direction rules the trace the
+probes are draws of a chi-square of one degree: errors are then 2.6 times the stated one in root mean square with 8
+probes, 1.6 times with 16.
+
 **What density it is.**  That of images noised at s_0, ``p = p_0 * N(0, s_0^2 I)``; images on a thin set have no other.
 Where ``p_0`` is smooth on the scale of s_0 the two are related by the heat equation,
 
@@ -111,10 +118,12 @@ def flow_log_density(
     directions = _directions(n, None if exact else probes or _PROBES, seed)
     differentiate = x.requires_grad and torch.is_grad_enabled()
     process = VarianceExploding(low, high)
+    prior = prior.expand(()).with_diffusion(process)
     field = _Field(
-        prior.expand(()).with_diffusion(process),
+        prior,
         process,
-        *(p.flatten().to(x.device).double() for p in (prior.expand(()).mean, prior.expand(()).variance)),
+        prior.mean.flatten().to(x.device).double(),
+        prior.variance.flatten().to(x.device).double(),
         directions.to(x.device),
         exact,
         differentiate,

@@ -199,7 +199,7 @@ def test_an_image_that_diverged_has_no_density_and_stops_nothing():
 
 
 def test_nuts_on_a_learned_prior():
-    """Mean and covariance of the noised law, within 4.5 standard errors of the effective size (once in 30,000)."""
+    """Mean and covariance of the noised law, within 4.5 standard errors of the effective size of x (once in 25,000)."""
     prior = GaussianPrior(
         torch.tensor([1.0, -0.5], dtype=F64), torch.tensor([[1.0, 0.6], [0.6, 0.8]], dtype=F64)
     )
