@@ -126,6 +126,34 @@ def calibration_gates() -> str:
     return f"{told}\n\n{table}\n\n{second}\n\nSize of POT-C over 4,000 uniform sets: {size}."
 
 
+def bits_per_dimension() -> str:
+    """Log density of noised test digits, with the errors of its estimate."""
+
+    def pair(row: dict[str, Any], name: str, error: str, digits: int) -> str:
+        return f"{row[name]:.{digits}f} ± {row[error]:.{digits}f}" if name in row else ""
+
+    def line(row: dict[str, Any]) -> list[Any]:
+        return [
+            f"{row['prior']}, s = {row['noise']:.2g}",
+            f"{row['digits']} x {row['pixels']}",
+            row["method"],
+            row.get("steps", ""),
+            row.get("probes", ""),
+            pair(row, "bits per pixel", "error", 3),
+            pair(row, "beyond the noise", "beyond, error", 0),
+            row.get("probe error, nats", ""),
+            f"{row['refined']:.4f}" if "refined" in row else "",
+            pair(row, "off", "off, error", 4),
+            row.get("off / stated", ""),
+            row.get("off, largest, nats", ""),
+        ]
+
+    header = ["prior and noise", "digits x pixels", "method", "steps", "probes", "bits per pixel"]
+    header += ["bits per digit beyond the noise", "probe error of a digit, nats", "refined, bits per pixel"]
+    header += ["flow less exact, bits per pixel", "the same over the stated error, rms", "largest, nats"]
+    return markdown(header, (line(row) for row in kept_results("bits_per_dimension")))
+
+
 def bench(suite: str, digits: int = 2) -> str:
     """Mean and, in brackets, median distance of a run of ``bayes-ir bench accuracy``: kernels by cells."""
     found = json.loads((RESULTS / suite / "accuracy.json").read_text())
@@ -156,9 +184,18 @@ def digits() -> str:
 
 TABLES = {
     f.__name__: f
-    for f in (sampler_accuracy, exact_posterior, quantized_cells, calibration_gates, gmm25, digits)
+    for f in (
+        sampler_accuracy,
+        exact_posterior,
+        quantized_cells,
+        calibration_gates,
+        bits_per_dimension,
+        gmm25,
+        digits,
+    )
 }
 COMMANDS = {
+    "bits_per_dimension": "python benchmarks/bits_per_dimension.py --data FOLDER",
     "gmm25": "bayes-ir bench accuracy --suite gmm25",
     "digits": "bayes-ir bench accuracy --suite digits",
 }

@@ -51,8 +51,9 @@ def check_nuts(problem: Problem) -> None:
     prior, size = problem.prior, problem.prior.event_shape.numel()
     if not isinstance(prior, GaussianMixturePrior):
         raise ModelError(
-            f"Exact(method='nuts') needs a prior whose density is known, a GaussianPrior or GaussianMixturePrior; "
-            f"{type(prior).__name__} is learned and has none. Use DAPS() or GuidedDiffusion()."
+            f"Exact(method='nuts') needs a prior whose density is known exactly, a GaussianPrior or "
+            f"GaussianMixturePrior; {type(prior).__name__} has that of its probability flow, which is as good as its "
+            "network and steps. Use DAPS() or GuidedDiffusion(), or Pyro's NUTS on the model itself."
         )
     if not (prior.components.variances > 0).all():
         raise ModelError(

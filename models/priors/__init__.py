@@ -3,6 +3,7 @@
 from bayes_ir.models.priors.base import DiffusionPrior
 from bayes_ir.models.priors.bases import Basis, DCTBasis, PCABasis, PixelBasis, principal_components
 from bayes_ir.models.priors.calibration import Calibration, calibrate, fit_calibration
+from bayes_ir.models.priors.flow_density import FlowDensity, flow_log_density
 from bayes_ir.models.priors.gaussian_mixture import GaussianMixture, GaussianMixturePrior, GaussianPrior
 from bayes_ir.models.priors.mixture_calibration import exact_calibration
 from bayes_ir.models.priors.network import NetworkPrior
@@ -14,6 +15,7 @@ __all__ = [
     "Calibration",
     "DCTBasis",
     "DiffusionPrior",
+    "FlowDensity",
     "GaussianMixture",
     "GaussianMixturePrior",
     "GaussianPrior",
@@ -25,6 +27,7 @@ __all__ = [
     "calibrate",
     "exact_calibration",
     "fit_calibration",
+    "flow_log_density",
     "load_prior",
     "principal_components",
     "read_card",

@@ -15,9 +15,11 @@ from bayes_ir.models import (
     Gaussian,
     GaussianMixturePrior,
     GaussianPrior,
+    NetworkPrior,
     OneBit,
     Operator,
     Poisson,
+    VarianceExploding,
 )
 
 F64 = torch.float64
@@ -46,6 +48,11 @@ class _Saturating(Operator):
 
     def forward(self, x):
         return (x @ normal(3, 2, seed=4).to(x).T).tanh()
+
+
+class _Halves(torch.nn.Module):
+    def forward(self, x_t, a, b):
+        return x_t / 2
 
 
 class _Signs(Operator):
@@ -137,6 +144,9 @@ def test_refusals():
         return Gaussian(z, 0.3)
 
     kernel = Exact(method="nuts")
+    learned = NetworkPrior(_Halves(), VarianceExploding(), (2,))
+    with pytest.raises(ModelError, match="NetworkPrior has that of its probability flow"):
+        kernel.check(problem(learned, DenseOperator(normal(2, 2).float()), law))
     with pytest.raises(ModelError, match="takes images of at most 200 values, and site 'x' has 201"):
         kernel.check(problem(gaussian(201), dense(201), law))
     with pytest.raises(ModelError, match="has none that means anything"):

@@ -38,6 +38,7 @@ def tiny_network(width=8):
 
 def tiny_prior(**settings):
     settings = {"data_range": (0.0, 1.0), "mean": 0.2, "std": 0.3, "sample_steps": 4, **settings}
+    settings.setdefault("density_steps", 4)
     return NetworkPrior(Denoiser(tiny_network(), 0.2, 0.3), VarianceExploding(0.01, 50.0), SHAPE, **settings)
 
 
@@ -148,8 +149,9 @@ def test_pyro_samples_and_plates():
     assert prior.expand([2]).sample((4,)).shape == (4, 2, *SHAPE)
     assert prior.expand([2]).mean.shape == (2, *SHAPE)
     torch.testing.assert_close(prior.variance, torch.full(SHAPE, 0.09))
-    with pytest.raises(NotImplementedError, match=r"bayes_ir\.sample"):
-        pyro.poutine.trace(model).get_trace().compute_log_prob()
+    trace = pyro.poutine.trace(model).get_trace()
+    trace.compute_log_prob()
+    assert [trace.nodes[name]["log_prob"].shape for name in "xz"] == [(), (3,)]
 
 
 def test_draws_are_a_function_of_the_seed():
@@ -256,6 +258,8 @@ def make(network=None, diffusion=None, **settings):
         ({"diffusion": RectifiedFlow()}, ValueError, "give the noise-to-signal ratios"),
         ({"sample_steps": 1}, ValueError, "sample_steps >= 2"),
         ({"churn": -1.0}, ValueError, "churn >= 0"),
+        ({"density_steps": 1}, ValueError, "density_steps >= 2"),
+        ({"density_probes": 1}, ValueError, "density_probes >= 2 or None"),
         ({"prediction": "epsilon"}, ValueError, "'denoised', 'noise', 'score', 'velocity'"),
         ({"time": lambda t: t}, ValueError, "only with prediction="),
     ],
