@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from bayes_ir.arguments import image_dtype, natural, usable_device
-from bayes_ir.inference import Kernel, Problem, draw_blocks, read_problem
-from bayes_ir.inference.run import block_plan
-from bayes_ir.kernel_choice import chosen_kernel
+from bayes_ir.inference import BlockedGibbs, Kernel, Problem, read_joint
 from bayes_ir.models import LinearOperator
+from bayes_ir.plan import Plan, plan_of
 from bayes_ir.progress import progress_bar
-from bayes_ir.provenance import settings_of, versions
+from bayes_ir.provenance import versions
 
 if TYPE_CHECKING:
     import xarray
@@ -65,7 +64,7 @@ def simulate(
 
 def sample(
     model: Callable,
-    kernel: Kernel | None = None,
+    kernel: Kernel | BlockedGibbs | None = None,
     data: Mapping[str, Any] | None = None,
     *,
     draws: int = 1000,
@@ -80,7 +79,10 @@ def sample(
     model_args: tuple = (),
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> xarray.DataTree:
-    """Draw from the posterior of the image of a Pyro model.
+    """Draw from the posterior of a Pyro model: of its image, and of the other latent sites if it has any.
+
+    With latent sites beside the image (a noise level, a gain, a label) the draws are those of a blocked Gibbs sampler,
+    whose settings are :class:`~bayes_ir.inference.BlockedGibbs`; a kernel of the image alone is used inside of it.
 
     Args:
         model: Pyro model ``x ~ prior, y ~ channel(A(x))``, conditioned or not; see
@@ -92,6 +94,7 @@ def sample(
         seed: seed of the run.
         block_size: draws that are made together and written together, by default 64, or what one cloud of a particle
             kernel gives.  The draws are a function of it, as of the seed; of the order of the blocks they are not.
+            A model with nuisance parameters takes none: a chain is its block.
         device: torch device, by default that of the prior.
         dtype: floating point type of the images, by default that of the prior.
         store: path of a zarr store that takes every finished block; by default draws stay in memory.
@@ -112,42 +115,31 @@ def sample(
     draws = natural("sample", "draws", draws, 1)
     chains = natural("sample", "chains", chains, 1)
     seed = natural("sample", "seed", seed, 0)
-    problem = read_problem(model, data, model_args, model_kwargs).to(
-        usable_device(device), image_dtype(dtype)
+    plan = plan_of(
+        read_joint(model, data, model_args, model_kwargs),
+        kernel,
+        draws=draws,
+        chains=chains,
+        seed=seed,
+        block_size=block_size,
+        device=usable_device(device),
+        dtype=image_dtype(dtype),
+        progress=progress,
     )
-    one = problem.data_set(0) if problem.data_sets else problem
-    kernel = chosen_kernel(kernel, one, progress)
-    kernel.check(one)
-    block_size = natural("sample", "block_size", kernel.block_size if block_size is None else block_size, 1)
-    settings = settings_of(problem, kernel) | {
-        "seed": seed,
-        "draws": draws,
-        "chains": chains,
-        "block_size": block_size,
-    }
-    sink = _sink(problem, settings, store, resume)
-    left = [(c, i) for c, i, _, _ in block_plan(draws, chains, block_size) if not sink.done(c, i)]
+    sink = _sink(plan, store, resume)
     started = time.perf_counter()
-    with progress_bar("sampling", len(left) * kernel.length(one), progress) as on_step:
-        for block in draw_blocks(
-            problem,
-            kernel,
-            draws=draws,
-            chains=chains,
-            seed=seed,
-            block_size=block_size,
-            skip=sink.done,
-            on_step=on_step,
-        ):
+    with progress_bar("sampling", plan.left(sink.done), progress) as on_step:
+        for block in plan.blocks(sink.done, on_step):
             sink.write(block)
     return sink.finish(
-        {"sampling_time": time.perf_counter() - started, "device": str(problem.device)} | versions()
+        {"sampling_time": time.perf_counter() - started, "device": str(plan.problem.device)} | versions()
     )
 
 
-def _sink(problem: Problem, settings: dict[str, Any], store: str | Path | None, resume: bool) -> Sink:
+def _sink(plan: Plan, store: str | Path | None, resume: bool) -> Sink:
     from bayes_ir.analysis import MemorySink, PosteriorLayout, ZarrSink
 
+    problem, settings = plan.problem, plan.settings
     layout = PosteriorLayout(
         site=problem.site,
         event_shape=tuple(problem.prior.event_shape),
@@ -156,6 +148,7 @@ def _sink(problem: Problem, settings: dict[str, Any], store: str | Path | None, 
         chains=settings["chains"],
         block_size=settings["block_size"],
         plate=None if problem.plate is None else (problem.plate, problem.data_sets.numel()),
+        others=plan.others,
     )
     back = _back_projection(problem)
     dims = layout.plate_dims + layout.event_dims

@@ -95,7 +95,17 @@ def simulation_based_calibration(
 
     replications = natural(_VERB, "replications", replications, 2)
     run = Replicator.of(
-        model, kernel, draws, seed, block_size, together, device, dtype, progress, model_args, model_kwargs or {}
+        model,
+        kernel,
+        draws,
+        seed,
+        block_size,
+        together,
+        device,
+        dtype,
+        progress,
+        model_args,
+        model_kwargs or {},
     )
     own = _data_quantities(run.problem)
     known = default_quantities(run.problem.prior.event_shape) | own

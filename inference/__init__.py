@@ -9,6 +9,7 @@ from bayes_ir.inference.denoising_posterior import (
     Tweedie,
 )
 from bayes_ir.inference.exact import Exact, component_weights, exact_posterior, log_evidence
+from bayes_ir.inference.gibbs import BlockedGibbs, JointModel, gibbs_chain, read_joint
 from bayes_ir.inference.kernels import (
     DAPS,
     DDNM,
@@ -71,6 +72,7 @@ __all__ = [
     "Ancestral",
     "AnnealedLangevin",
     "Block",
+    "BlockedGibbs",
     "BoxProjection",
     "Calibrated",
     "ComposedKernel",
@@ -83,6 +85,7 @@ __all__ = [
     "FlowODE",
     "GuidedDiffusion",
     "Isotropic",
+    "JointModel",
     "Kernel",
     "KernelEntry",
     "Langevin",
@@ -108,7 +111,9 @@ __all__ = [
     "component_weights",
     "draw_blocks",
     "exact_posterior",
+    "gibbs_chain",
     "kernels",
     "log_evidence",
+    "read_joint",
     "read_problem",
 ]

@@ -88,16 +88,20 @@ def draw_block(
     *,
     seed: int,
     on_step: Callable[[], None] = lambda: None,
+    init: Callable[[Problem, Rng], Any] | None = None,
 ) -> Block:
-    """Draw one block: a function of the problem, the kernel, (seed, chain, index) and the count."""
+    """Draw one block: a function of the problem, the kernel, (seed, chain, index) and the count.
+
+    ``init`` makes the first state of the kernel where it is not to start by itself.
+    """
     if problem.data_sets and not (kernel.one_batch and problem.one_batch):
         apart = [
-            _draws(problem.data_set(i), kernel, (chain, index, i + 1), count, seed, on_step)
+            _draws(problem.data_set(i), kernel, (chain, index, i + 1), count, seed, on_step, init)
             for i in range(problem.data_sets.numel())
         ]
         made = _Draws(*(_stacked(parts) for parts in zip(*apart, strict=True)))
     else:
-        made = _draws(problem.rows(count), kernel, (chain, index), count, seed, on_step)
+        made = _draws(problem.rows(count), kernel, (chain, index), count, seed, on_step, init)
         made = _Draws(*(_unflattened(part, count, problem.data_sets) for part in made))
     log_likelihood = problem.by_site(made.log_likelihood, missing=0.0)
     return Block(chain, index, start, made.x, log_likelihood, made.stats)
@@ -116,10 +120,11 @@ def _draws(
     count: int,
     seed: int,
     on_step: Callable[[], None],
+    init: Callable[[Problem, Rng], Any] | None,
 ) -> _Draws:
     rows = count if not problem.data_sets else problem.data_sets.numel()
     rng = Rng(seed, *block, draws=rows, device=problem.device, dtype=problem.dtype)
-    state = kernel.init(problem, rng)
+    state = (init or kernel.init)(problem, rng)
     stats: dict[str, Tensor] = {}
     while not state.done:
         state, info = kernel.step(problem, state, rng)

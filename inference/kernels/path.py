@@ -67,5 +67,21 @@ class PathKernel(Kernel[PathState]):
         schedule = self.sampler.schedule(prior)
         return PathState(self.sampler.start(prior, schedule[0], rng), schedule)
 
+    def renoised(self, problem: Problem, x: Tensor, ratio: float, rng: Rng) -> PathState:
+        """A state part of the way down, made from images by the forward process.
+
+        Args:
+            problem: what is measured.
+            x: images (B, *event_shape), one per draw.
+            ratio: the state is at the first level whose ``b / a`` is at most this, in units of the image, and at the
+                last one where none is.
+            rng: random numbers of the block.
+        """
+        schedule = self.sampler.schedule(self._prior(problem))
+        below = [k for k, level in enumerate(schedule[:-1]) if level.b <= ratio * level.a]
+        k = below[0] if below else len(schedule) - 2
+        now = schedule[k]
+        return PathState(now.a * x + now.b * rng.normal(*x.shape[1:]), schedule, k)
+
     def _prior(self, problem: Problem) -> DiffusionPrior:
         return problem.prior.with_diffusion(self.process(problem.prior))

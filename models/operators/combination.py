@@ -22,22 +22,24 @@ class Scaled(LinearOperator):
 
     Args:
         operator: ``A``.
-        factor: ``c``, finite and not zero.
+        factor: ``c``, finite and not zero; a tensor of one number, such as a gain that is sampled, lets gradients
+            through.
 
     Raises:
         TypeError: if the factor is no number.
         ValueError: if it is zero or not finite.
     """
 
-    def __init__(self, operator: LinearOperator, factor: float) -> None:
+    def __init__(self, operator: LinearOperator, factor: float | Tensor) -> None:
         try:
-            number = float(factor)
+            number = float(factor.detach() if isinstance(factor, Tensor) else factor)
         except (TypeError, ValueError) as error:
             raise TypeError(f"c * A: expected a number c, got {factor!r}.") from error
         if not math.isfinite(number) or number == 0:
             raise ValueError(f"c * A: expected a finite c other than zero, got {number}.")
         super().__init__(operator.event_shape, operator.measurement_shape, operator.dtype, operator.device)
         self.operator, self.factor, self.rounding = operator, number, operator.rounding
+        self.multiplier = factor.reshape(()) if isinstance(factor, Tensor) else number
 
     @property
     def has_svd(self) -> bool:
@@ -46,12 +48,12 @@ class Scaled(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         """``c A x``."""
-        return self.factor * self.operator.forward(x)
+        return self.multiplier * self.operator.forward(x)
 
     def adjoint(self, z: Tensor) -> Tensor:
         """``c A^T z``."""
         self._expect_measurement(z)
-        return self.factor * self.operator.adjoint(z)
+        return self.multiplier * self.operator.adjoint(z)
 
     def decompose(self) -> SVD:
         """That of A, with ``|c| s`` and the sign of c in U."""

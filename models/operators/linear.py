@@ -211,8 +211,8 @@ class LinearOperator(Operator):
             other.svd = made.to(other)
         return other
 
-    def __mul__(self, factor: float) -> LinearOperator:
-        """``c A`` for a number c."""
+    def __mul__(self, factor: float | Tensor) -> LinearOperator:
+        """``c A`` for a number c, or a tensor of one."""
         from bayes_ir.models.operators.combination import Scaled
 
         return Scaled(self, factor)

@@ -1,0 +1,186 @@
+r"""A Pyro model read as p(x, theta | y): the image x, its nuisance parameters theta, and their conditionals.
+
+x | theta, y      a Problem, for a kernel: the model read with theta in its place
+theta | x, y      the model conditioned on x and y, for Pyro: log p(y | x, theta) + log p(theta),
+                  and log p(x | theta) where the prior of the image depends on theta
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import ImproperUniform
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from bayes_ir.inference.measured_sites import unwrapped
+from bayes_ir.inference.problem import ModelError, Problem
+from bayes_ir.inference.reading import as_values, read_problem
+from bayes_ir.models.priors.base import DiffusionPrior
+
+__all__ = ["JointModel", "read_joint"]
+
+Theta = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class JointModel:
+    """A Pyro model with its data.
+
+    Attributes:
+        model: the model.
+        data: values of observed sites.
+        arguments: positional and keyword arguments of the model.
+        site: name of the image site.
+        latents: the other latent sites, with their distributions in one run of the model.
+        deterministics: names of ``pyro.deterministic`` sites.
+        prior_depends: whether the prior of the image depends on the latent sites.
+    """
+
+    model: Callable
+    data: Theta
+    arguments: tuple[tuple, Mapping[str, Any]]
+    site: str
+    latents: dict[str, Any]
+    deterministics: tuple[str, ...]
+    prior_depends: bool
+    _seen: dict[int, tuple[Any, Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    def problem(self, theta: Theta) -> Problem:
+        """The problem of the image given theta."""
+        args, kwargs = self.arguments
+        return read_problem(self.model, self.data | theta, args, kwargs)
+
+    def start(self) -> Theta:
+        """Theta from its prior, by Pyro's generator."""
+        trace = self._trace(self.data)
+        return {name: trace.nodes[name]["value"].detach() for name in self.latents}
+
+    def given(self, x: Tensor, known: Theta) -> Callable[[], Any]:
+        """The model of what is left of theta, as Pyro's kernels take it: the image and ``known`` are conditioned on.
+
+        The image site is hidden where its prior does not depend on theta: a constant that may be dear to compute.
+        """
+        args, kwargs = self.arguments
+        conditioned = pyro.condition(self.model, data=self.data | known | {self.site: x})
+        hidden = [] if self.prior_depends else [self.site]
+
+        def conditional() -> Any:
+            with _Remembered(self._seen), poutine.block(hide=hidden):
+                return conditioned(*args, **kwargs)
+
+        return conditional
+
+    def log_joint(self, x: Tensor, theta: Theta) -> Tensor:
+        """``log p(y, x, theta)``, up to what does not depend on theta."""
+        with torch.no_grad():
+            return poutine.trace(self.given(x, theta)).get_trace().log_prob_sum()
+
+    def derived(self, x: Tensor, theta: Theta) -> Theta:
+        """The ``pyro.deterministic`` sites at one draw."""
+        if not self.deterministics:
+            return {}
+        with torch.no_grad():
+            trace = self._trace(self.data | theta | {self.site: x})
+        return {name: torch.as_tensor(trace.nodes[name]["value"]).detach() for name in self.deterministics}
+
+    def _trace(self, values: Theta) -> Any:
+        args, kwargs = self.arguments
+        return poutine.trace(pyro.condition(self.model, data=values)).get_trace(*args, **kwargs)
+
+
+class _Remembered(Messenger):
+    """Answers an operator that is applied to the same image again with what it answered before."""
+
+    def __init__(self, seen: dict[int, tuple[Any, Tensor, Tensor]]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def _pyro_operator(self, msg: Any) -> None:
+        operator, x = msg["args"]
+        kept = self._seen.get(id(operator))
+        if kept is not None and kept[0] is operator and kept[1] is x:
+            msg["value"], msg["done"] = kept[2], True
+
+    def _pyro_post_operator(self, msg: Any) -> None:
+        operator, x = msg["args"]
+        if not msg["value"].requires_grad:
+            self._seen.clear()
+            self._seen[id(operator)] = (operator, x, msg["value"])
+
+
+def read_joint(
+    model: Callable,
+    data: Mapping[str, Any] | None = None,
+    model_args: tuple = (),
+    model_kwargs: Mapping[str, Any] | None = None,
+) -> JointModel:
+    """Find the image, its nuisance parameters and deterministic sites of a Pyro model.
+
+    Arguments as for :func:`~bayes_ir.inference.read_problem`.
+
+    Raises:
+        ModelError: for no image site or several, or a latent site with an improper prior.
+
+    Warns:
+        UserWarning: for a ``pyro.param``, which is taken at its present value.
+    """
+    values, kwargs = as_values(data), dict(model_kwargs or {})
+    one, two = (_prior_run(model, values, model_args, kwargs) for _ in range(2))
+    latents = {
+        name: node["fn"]
+        for name, node in one.nodes.items()
+        if node["type"] == "sample" and not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"
+    }
+    images = [name for name, fn in latents.items() if isinstance(unwrapped(fn), DiffusionPrior)]
+    for name, node in one.nodes.items():
+        if node["type"] == "param":
+            warnings.warn(
+                f"the parameter {name!r} of the model is taken at its present value; sampling does not optimise it. "
+                "Give it a prior (pyro.sample) to have its posterior.",
+                UserWarning,
+                stacklevel=3,
+            )
+    nuisances = {name: fn for name, fn in latents.items() if name not in images}
+    depends = bool(images) and bool(nuisances) and not _same(*(t.nodes[images[0]]["fn"] for t in (one, two)))
+    derived = tuple(n for n, node in one.nodes.items() if node.get("infer", {}).get("_deterministic"))
+    site = images[0] if len(images) == 1 else ""
+    return JointModel(model, values, (model_args, kwargs), site, nuisances, derived, depends)
+
+
+def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """One run of the model, the image not drawn but put at its prior's mean."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), _MeanImage():
+        return poutine.trace(pyro.condition(model, data=values)).get_trace(*args, **kwargs)
+
+
+class _MeanImage(Messenger):
+    """Puts the prior's mean where an image would be drawn, and refuses what cannot be drawn."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        fn = msg["fn"]
+        if msg["is_observed"] or msg["value"] is not None:
+            return
+        if isinstance(fn, DiffusionPrior):
+            msg["value"] = fn.mean.expand(fn.batch_shape + fn.event_shape).clone()
+            msg["done"] = True
+        elif isinstance(unwrapped(fn), ImproperUniform):
+            raise ModelError(
+                f"the site {msg['name']!r} has an improper prior, {type(fn).__name__}, which cannot be drawn from and "
+                "may leave the posterior improper; give it a wide proper one, such as dist.Normal(0, 10) or "
+                "dist.LogNormal(0, 3)."
+            )
+
+
+def _same(one: DiffusionPrior, two: DiffusionPrior) -> bool:
+    """Whether two runs of the model used one prior (of which a plate makes copies)."""
+    if one is two:
+        return True
+    first, second = ({k: v for k, v in vars(p).items() if k != "_batch_shape"} for p in (one, two))
+    return first.keys() == second.keys() and all(first[k] is second[k] for k in first)
