@@ -151,4 +151,4 @@ class System:
 
 def noise_of(channel: Channel, y: Tensor) -> Tensor:
     """The noise of every measurement, shaped as y, float64."""
-    return channel.scale(y).to(y.device, torch.float64).expand(y.shape)
+    return channel.scale(y).detach().to(y.device, torch.float64).expand(y.shape)
