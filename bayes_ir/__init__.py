@@ -10,10 +10,12 @@ from bayes_ir import analysis, inference, models
 from bayes_ir.api import sample, simulate
 from bayes_ir.calibration import simulation_based_calibration
 from bayes_ir.kernel_choice import default_kernel
+from bayes_ir.pyro_kernel import DiffusionKernel
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DiffusionKernel",
     "analysis",
     "default_kernel",
     "inference",

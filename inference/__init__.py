@@ -9,7 +9,7 @@ from bayes_ir.inference.denoising_posterior import (
     Tweedie,
 )
 from bayes_ir.inference.exact import Exact, component_weights, exact_posterior, log_evidence
-from bayes_ir.inference.gibbs import BlockedGibbs, JointModel, gibbs_chain, read_joint
+from bayes_ir.inference.gibbs import BlockedGibbs, GibbsSweeps, JointModel, gibbs_chain, read_joint
 from bayes_ir.inference.kernels import (
     DAPS,
     DDNM,
@@ -83,6 +83,7 @@ __all__ = [
     "Exact",
     "Flat",
     "FlowODE",
+    "GibbsSweeps",
     "GuidedDiffusion",
     "Isotropic",
     "JointModel",

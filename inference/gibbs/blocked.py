@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ from bayes_ir.inference.problem import ModelError, Problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.run import Block, draw_block
 
-__all__ = ["BlockedGibbs", "gibbs_chain"]
+__all__ = ["BlockedGibbs", "GibbsSweeps", "Sweep", "gibbs_chain"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,63 @@ class BlockedGibbs:
         return self.warmup + draws * self.thinning
 
 
+class Sweep(NamedTuple):
+    """What one sweep made."""
+
+    block: Block  # one draw of the image, under the theta beside it
+    theta: Theta
+    report: dict[str, float]
+
+
+class GibbsSweeps:
+    """A chain in motion: theta given the image, then the image given theta, again and again.
+
+    Nuisance parameters draw from Pyro's generator, images from one named by (seed, chain, sweep).
+
+    Args:
+        joint: the model, which may have no nuisance parameters: its images are then independent.
+        settings: with an image kernel.
+        prepare: brings a problem to the device and type of the run.
+        chain: number of the chain.
+        seed: seed of the run.
+        theta: where to start, by default at a draw of the prior.
+    """
+
+    def __init__(
+        self,
+        joint: JointModel,
+        settings: BlockedGibbs,
+        prepare: Callable[[Problem], Problem],
+        chain: int,
+        seed: int,
+        theta: Theta | None = None,
+    ) -> None:
+        assert settings.image is not None
+        self._joint, self._prepare = joint, prepare
+        self._updates = updates_of(joint, settings.warmup, settings.transitions, settings.max_tree_depth)
+        self._image = _ImageStep(settings.image, settings.renoise, chain, seed)
+        self._count = 0
+        self.theta = joint.start() if theta is None else theta
+        self._problem = joint.problem(self.theta)
+        self._image(self._problem, prepare, 0)
+
+    @property
+    def image(self) -> Tensor:
+        """The last image that is finite, (*event_shape), with the plate's dimension in front."""
+        return self._image.present
+
+    def __call__(self) -> Sweep:
+        self._count += 1
+        report: dict[str, float] = {}
+        for update in self._updates:
+            self.theta, told = update(self.image, self.theta)
+            report |= told
+        if self._updates:
+            self._problem = self._joint.problem(self.theta)
+        block = self._image(self._problem, self._prepare, self._count)
+        return Sweep(block, self.theta, report)
+
+
 def gibbs_chain(
     joint: JointModel,
     settings: BlockedGibbs,
@@ -104,23 +161,16 @@ def gibbs_chain(
         seed: seed of the run.
         on_step: called after every sweep.
     """
-    assert settings.image is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Rng(seed, chain, draws=1).seed())
-        theta = joint.start()
-        image = _ImageStep(settings.image, settings.renoise, chain, seed)
-        block = image(joint.problem(theta), prepare, 0)
-        updates = updates_of(joint, settings.warmup, settings.transitions, settings.max_tree_depth)
-        kept: list[tuple[Block, Theta, dict[str, float]]] = []
-        for sweep in range(1, settings.sweeps(draws) + 1):
-            report: dict[str, float] = {}
-            for update in updates:
-                theta, told = update(image.present, theta)
-                report |= told
-            block = image(joint.problem(theta), prepare, sweep)
-            after = sweep - settings.warmup
+        sweeps = GibbsSweeps(joint, settings, prepare, chain, seed)
+        kept = []
+        for number in range(1, settings.sweeps(draws) + 1):
+            made = sweeps()
+            after = number - settings.warmup
             if after > 0 and after % settings.thinning == 0:
-                kept.append((block, theta | joint.derived(image.present, theta), report))
+                derived = joint.derived(sweeps.image, made.theta)
+                kept.append(made._replace(theta=made.theta | derived))
             on_step()
     return _assembled(chain, kept)
 
@@ -151,8 +201,8 @@ class _ImageStep:
         return self._kernel.renoised(problem, rows.to(problem.device, problem.dtype), self._renoise, rng)
 
 
-def _assembled(chain: int, kept: list[tuple[Block, Theta, dict[str, float]]]) -> Block:
-    blocks = [block for block, _, _ in kept]
+def _assembled(chain: int, kept: list[Sweep]) -> Block:
+    blocks = [made.block for made in kept]
     first = blocks[0]
 
     def joined(part: Callable[[Block], Any]) -> Any:
@@ -162,10 +212,10 @@ def _assembled(chain: int, kept: list[tuple[Block, Theta, dict[str, float]]]) ->
 
     shape = first.stats["nfe"].shape[1:]
     stats = joined(lambda b: b.stats)
-    for name in kept[0][2]:
-        values = torch.tensor([report[name] for _, _, report in kept])
+    for name in kept[0].report:
+        values = torch.tensor([made.report[name] for made in kept])
         stats[name] = values.reshape(-1, *(1,) * len(shape)).expand(-1, *shape).clone()
-    others = {name: torch.stack([theta[name].cpu() for _, theta, _ in kept]) for name in kept[0][1]}
+    others = {name: torch.stack([made.theta[name].cpu() for made in kept]) for name in kept[0].theta}
     return replace(
         Block(chain, 0, 0, joined(lambda b: b.draws), joined(lambda b: b.log_likelihood), stats),
         others=others,

@@ -59,7 +59,10 @@ class JointModel:
 
     def start(self) -> Theta:
         """Theta from its prior, by Pyro's generator."""
-        trace = self._trace(self.data)
+        if not self.latents:
+            return {}
+        with torch.no_grad(), _MeanImage():
+            trace = self._trace(self.data)
         return {name: trace.nodes[name]["value"].detach() for name in self.latents}
 
     def given(self, x: Tensor, known: Theta) -> Callable[[], Any]:
