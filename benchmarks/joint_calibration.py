@@ -7,7 +7,7 @@ Two models in four dimensions, a correlated Gaussian prior and ``sigma^2 ~ Inver
 * full precision: ``y = A x + sigma n``, A Gaussian, 12 x 4;
 * signs: ``y = sign(A x + sigma n)``.
 
-Simulation-based calibration: 300 replications; of each chain 19 draws, ten sweeps apart after 60 of warm-up, are ranked
+Simulation-based calibration: 300 replications (100 for the alarm); of each chain 19 draws, six sweeps apart after 40 of warm-up, are ranked
 in x (three random directions, energy), sigma, and two quantities of both (log likelihood, log joint).  Rows are the
 Gibbs sampler and, for an alarm that has to ring, the same with the image step's likelihood counted half
 (``GuidedDiffusion(scale=0.5)``).
@@ -37,7 +37,7 @@ from bayes_ir.inference import BlockedGibbs, Exact, GibbsSweeps, GuidedDiffusion
 from bayes_ir.models import DenseOperator, Gaussian, GaussianPrior, OneBit
 
 F64 = torch.float64
-N, M, DRAWS, APART, WARMUP = 4, 12, 19, 10, 60
+N, M, DRAWS, APART, WARMUP = 4, 12, 19, 6, 40
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
@@ -152,6 +152,7 @@ def geweke(name: str, settings: BlockedGibbs, steps: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--replications", type=int, default=300)
+    parser.add_argument("--alarms", type=int, default=100, help="replications of the row that has to fail")
     parser.add_argument("--steps", type=int, default=3000)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -164,8 +165,8 @@ def main() -> None:
                     continue
                 row: dict[str, Any] = {"model": name, "sampler": label, "test": test}
                 if test == "SBC":
-                    row |= {"replications": options.replications}
-                    row |= calibration(name, settings, options.replications)
+                    replications = options.replications if label == "Gibbs" else options.alarms
+                    row |= {"replications": replications} | calibration(name, settings, replications)
                 else:
                     row |= {"steps": options.steps} | geweke(name, settings, options.steps)
                 kept.append(row)
