@@ -7,10 +7,10 @@ Two models in four dimensions, a correlated Gaussian prior and ``sigma^2 ~ Inver
 * full precision: ``y = A x + sigma n``, A Gaussian, 12 x 4;
 * signs: ``y = sign(A x + sigma n)``.
 
-Simulation-based calibration: 300 replications (100 for the alarm); of each chain 19 draws, six sweeps apart after 40 of warm-up, are ranked
-in x (three random directions, energy), sigma, and two quantities of both (log likelihood, log joint).  Rows are the
-Gibbs sampler and, for an alarm that has to ring, the same with the image step's likelihood counted half
-(``GuidedDiffusion(scale=0.5)``).
+Simulation-based calibration: 300 replications (100 for the alarm); of each chain 19 draws, six sweeps apart after 40 of
+warm-up, are ranked in x (three random directions, energy), sigma, and two quantities of both (log likelihood, log
+joint).  Rows are the Gibbs sampler and, for an alarm that has to ring, the same with the image step's likelihood
+counted half (``GuidedDiffusion(scale=0.5)``).
 
 Geweke's test: moments of (x, log sigma) in draws of the model (marginal-conditional) and along a chain that alternates
 a Gibbs sweep with new data given x and sigma (successive-conditional); z-scores with the chain's effective size.
