@@ -251,7 +251,7 @@ def _kept(system: System, covariance: BasisCovariance) -> _Eigen:
             basis = covariance.basis.to(dtype=torch.float64)
             system.cache["rows"] = (rows.flatten(1), basis.analyse(rows))
         rows, analysed = system.cache["rows"]
-        rest = torch.zeros_like(covariance.rest) if covariance.basis.complete else covariance.rest
+        rest = 0.0 if covariance.basis.complete else covariance.rest
         k = (analysed * (covariance.variances - rest)) @ analysed.mT
         if not covariance.basis.complete:
             k = k + rest * rows @ rows.mT

@@ -89,20 +89,20 @@ class System:
         return self.whitened.gram_diagonal().reshape(-1)
 
     @cached_property
-    def largest_eigenvalue(self) -> Tensor:
-        """Upper bound of the eigenvalues of ``D^-1 A A^T D^-1``, a float64 scalar."""
+    def largest_eigenvalue(self) -> float:
+        """Upper bound of the eigenvalues of ``D^-1 A A^T D^-1``."""
         if self.spectral:
-            return self.svd.singular_values[0] ** 2
+            return float(self.svd.singular_values[0]) ** 2
         # Power iteration comes from below: 2 % are added.
         norm = self.whitened.norm(tolerance=1e-3)
-        return torch.tensor(1.02 * norm**2, dtype=torch.float64, device=self.y.device)
+        return 1.02 * norm**2
 
     @cached_property
-    def largest_channel_curvature(self) -> Tensor:
-        """Bound of ``-d^2 log p(y | z') / dz'^2`` over measurements, 1 for additive noise; a float64 scalar."""
+    def largest_channel_curvature(self) -> float:
+        """Bound of ``-d^2 log p(y | z') / dz'^2`` over measurements, 1 for additive noise."""
         y = self.y.reshape(self.operator.measurement_shape)
         curvature = self.channel.largest_curvature(y).expand(y.shape).flatten().double()
-        return (curvature * self.noise**2).max()
+        return float((curvature * self.noise**2).max())
 
     def mean(self, mu: Tensor) -> Tensor:
         """``D^-1 A(mu)`` for images (B, *event_shape): (B, M), float64."""

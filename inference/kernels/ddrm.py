@@ -99,13 +99,13 @@ class DDRM(SpectralKernel):
 
     def step(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
         now, then = state.levels
-        visit = Visit(state.x, self._prior(problem).denoise(state.x, now.t), now)
+        visit = Visit(state.x, problem.prior.denoise_at(state.x, now.a, now.b), now)
         noise = rng.normal(*state.x.shape[1:])
         move = self._last if state.last else self._move
         x = move(known_part(problem), visit, then.a, then.ratio, noise)
         return state.moved(x, visit), {"nfe": torch.ones(len(x), dtype=torch.int64)}
 
-    def _move(self, known: KnownPart, visit: Visit, a: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    def _move(self, known: KnownPart, visit: Visit, a: float, sigma: float, noise: Tensor) -> Tensor:
         """The state ``a v'`` at the level ``sigma'``."""
         eta, eta_b, kept = self.eta, self.eta_b, (1 - self.eta**2) ** 0.5
         v_hat, z = coordinates(known, visit.x0_hat), coordinates(known, noise)
@@ -116,5 +116,5 @@ class DDRM(SpectralKernel):
         return a * with_measured(known, unmeasured, torch.where(sigma >= known.noise, above, below))
 
     @staticmethod
-    def _last(known: KnownPart, visit: Visit, a: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    def _last(known: KnownPart, visit: Visit, a: float, sigma: float, noise: Tensor) -> Tensor:
         return final_draw(known, visit, noise)

@@ -81,7 +81,7 @@ class SNIPS(SpectralKernel):
 
     def step(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
         now, _ = state.levels
-        visit = Visit(state.x, self._prior(problem).denoise(state.x, now.t), now)
+        visit = Visit(state.x, problem.prior.denoise_at(state.x, now.a, now.b), now)
         noise = rng.normal(*state.x.shape[1:])
         move = final_draw if state.last else self._move
         x = move(known_part(problem), visit, noise)
