@@ -12,6 +12,7 @@ expectation propagation works in.  How they are had depends on V:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -111,9 +112,13 @@ class Spectral(Predictive):
 class _Scaled(Spectral):
     """``V = v I``: U is that of ``D^-1 A = U S V^T`` and ``kappa = v S^2``."""
 
-    def __init__(self, system: System, variance: Tensor) -> None:
+    def __init__(self, system: System, variance: float) -> None:
         super().__init__(system)
-        self._v, self.kappa = variance, variance * system.svd.singular_values**2
+        self._v = variance
+
+    @cached_property
+    def kappa(self) -> Tensor:  # type: ignore[override]
+        return self._v * self.system.svd.singular_values**2
 
     @property
     def variance(self) -> Tensor:
@@ -130,6 +135,13 @@ class _Scaled(Spectral):
 
     def pull(self, c: Tensor, dtype: torch.dtype) -> Tensor:
         return self.system.svd.right(c * self.system.svd.singular_values).to(dtype)
+
+    def pulled_solve(
+        self, residual: Tensor, dtype: torch.dtype, start: Tensor | None = None
+    ) -> PulledSolution:
+        # S (1 + v S^2)^-1 = (S^-1 + v S)^-1
+        damped = torch.add(1 / self.system.svd.singular_values, self.system.svd.singular_values, alpha=self._v)
+        return PulledSolution(self.system.svd.right(self.left_adjoint(residual) / damped).to(dtype), None, {})
 
 
 class _Eigen(Spectral):

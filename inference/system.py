@@ -110,7 +110,7 @@ class System:
 
     def residual(self, mu: Tensor) -> Tensor:
         """``D^-1 (y - A(mu))``, (B, M)."""
-        return self.y / self.noise - self.mean(mu)
+        return (self.y - self.operator.forward(mu).to(torch.float64).reshape(len(mu), -1)) / self.noise
 
     def apply(self, x: Tensor) -> Tensor:
         """``D^-1 A x`` for changes x (B, *event_shape) of an image: (B, M), float64."""

@@ -73,7 +73,7 @@ class GuidedKernel(ConditionedKernel):
         linear = problem.operator.linear
         system = problem.system if linear else linearised_system(problem, belief.mean)
         pulled_slope, memory, info, pull_back = rule(system, belief, state.memory)
-        x0_hat = belief.x0_hat + self.scale * belief.gain(pulled_slope)
+        x0_hat = torch.add(belief.x0_hat, belief.gain(pulled_slope), alpha=self.scale)
         curvature: Scalar = 0.0
         if isinstance(self.sampler, Langevin):
             curvature = self.scale * belief.stretch**2 * rule.largest_curvature(system, belief.covariance)
