@@ -170,6 +170,25 @@ class _Eigen(Spectral):
         return self.system.adjoint(self.left(c), dtype)
 
 
+class _Inverted(Predictive):
+    """K as a matrix (M, M), ``(I + K)^-1`` made from its eigenvalues, for solves alone."""
+
+    def __init__(self, system: System, k: Tensor) -> None:
+        super().__init__(system)
+        eigen = _Eigen(system, k)
+        u = eigen.left_matrix()
+        self._variance, self._inverse = eigen.variance, (u / (1 + eigen.kappa)) @ u.mT
+
+    @property
+    def variance(self) -> Tensor:
+        return self._variance
+
+    def pulled_solve(
+        self, residual: Tensor, dtype: torch.dtype, start: Tensor | None = None
+    ) -> PulledSolution:
+        return PulledSolution(self.system.adjoint(residual @ self._inverse, dtype), None, {})
+
+
 class MatrixFree(Predictive):
     """K as a product, solved by conjugate gradients.
 
@@ -237,7 +256,7 @@ def predictive(
         return _Scaled(system, covariance.variance)
     fits = system.shared and m <= _LARGEST_MATRIX and m * n <= 2**24
     if isinstance(covariance, BasisCovariance) and fits:
-        return _kept(system, covariance)
+        return _kept(system, covariance, _Eigen if spectral else _Inverted)
     if isinstance(covariance, JacobianCovariance) and spectral and system.shared and m <= _LARGEST_PER_DRAW:
         return _Eigen(system, _matrix_per_draw(system, covariance, like))
     if spectral and not system.shared:
@@ -254,9 +273,10 @@ def predictive(
     return MatrixFree(system, covariance, like.dtype, tolerance, max_iterations)
 
 
-def _kept(system: System, covariance: BasisCovariance) -> _Eigen:
-    """The decomposition of a noise level, made once per run as long as there is room to keep it."""
-    if covariance.name not in system.cache:
+def _kept(system: System, covariance: BasisCovariance, kind: type[_Eigen | _Inverted]) -> Predictive:
+    """The law of a noise level, made once per run as long as there is room to keep it."""
+    name = (kind, covariance.name)
+    if name not in system.cache:
         if "rows" not in system.cache:
             eye = torch.eye(system.measurements, dtype=torch.float64, device=system.y.device)
             rows = system.adjoint(eye, torch.float64)
@@ -267,11 +287,11 @@ def _kept(system: System, covariance: BasisCovariance) -> _Eigen:
         k = (analysed * (covariance.variances - rest)) @ analysed.mT
         if not covariance.basis.complete:
             k = k + rest * rows @ rows.mT
-        found = _Eigen(system, k)
+        found = kind(system, k)
         if (len(system.cache) + 1) * system.measurements**2 > _LARGEST_CACHE:
             return found
-        system.cache[covariance.name] = found
-    return system.cache[covariance.name]
+        system.cache[name] = found
+    return system.cache[name]
 
 
 def _matrix_per_draw(system: System, covariance: JacobianCovariance, like: Tensor) -> Tensor:
