@@ -90,17 +90,14 @@ class DDNMPlus(TravellingKernel, SpectralKernel):
             return state.moved(x, visit), _one_evaluation(x)
         above = sigma >= known.noise
         weight = torch.where(above, 1.0, (1 - eta**2) ** 0.5 * sigma / known.noise)
-        v_hat = coordinates(known, visit.x0_hat)
-        v_hat_y = v_hat + weight * (known.data - v_hat)
         z = rng.normal(*state.x.shape[1:])
         c = eta * then.b / now.b * root(now.b**2 - (now.a / then.a) ** 2 * then.b**2)
         noise = root(then.b**2 - c**2) * visit.eps_hat + c * z
-        left = (1 - (known.noise / sigma) ** 2).clamp(min=0).sqrt()
-        measured_noise = torch.where(
-            above, left * coordinates(known, noise), eta * then.b * coordinates(known, z)
-        )
-        x0_hat_y = with_measured(known, visit.x0_hat, v_hat_y)
-        x = then.a * x0_hat_y + with_measured(known, noise, measured_noise)
+        left = (1 - (known.noise / sigma).square()).clamp(min=0).sqrt()
+        v_hat, n = coordinates(known, visit.x0_hat), coordinates(known, noise)
+        v_hat_y = v_hat + weight * (known.data - v_hat)
+        measured = then.a * v_hat_y + torch.where(above, left * n, eta * then.b * coordinates(known, z))
+        x = with_measured(known, then.a * visit.x0_hat + noise, measured)
         return state.moved(x, visit), _one_evaluation(x)
 
 
