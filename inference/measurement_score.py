@@ -135,7 +135,7 @@ class DiagonalMarginal(MeasurementScore):
     def largest_curvature(self, system: System, covariance: ImageCovariance) -> Scalar:
         # A^T diag(c) A with c_m <= 1 / (1 / c + v [A A^T]_mm) for a log-concave channel of curvature c at most.
         c = system.largest_channel_curvature
-        return system.largest_eigenvalue * c / (1 + covariance.lowest * c * system.row_energy.min())
+        return system.largest_eigenvalue * c / (1 + covariance.lowest * c * system.least_row_energy)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bayes_ir.models.channels import Channel
 from bayes_ir.models.channels.base import TiltedNormaliser
+from bayes_ir.models.diffusion import Scalar
 from bayes_ir.models.operators import Diagonal, LinearOperator, Operator
 from bayes_ir.models.operators.svd import SVD
 
@@ -89,6 +90,11 @@ class System:
         return self.whitened.gram_diagonal().reshape(-1)
 
     @cached_property
+    def least_row_energy(self) -> float:
+        """The smallest of :attr:`row_energy`."""
+        return float(self.row_energy.min())
+
+    @cached_property
     def largest_eigenvalue(self) -> float:
         """Upper bound of the eigenvalues of ``D^-1 A A^T D^-1``."""
         if self.spectral:
@@ -120,8 +126,8 @@ class System:
         """``(D^-1 A)^T r``: (B, M) to images (B, *event_shape) of a dtype."""
         return self.whitened.adjoint(r.reshape(len(r), *self.operator.measurement_shape)).to(dtype)
 
-    def tilt(self, mean: Tensor, variance: Tensor) -> TiltedNormaliser:
-        """Tilted normaliser of the channel in whitened coordinates, all (B, M)."""
+    def tilt(self, mean: Tensor, variance: Scalar) -> TiltedNormaliser:
+        """Tilted normaliser of the channel in whitened coordinates, mean and results (B, M)."""
         shape = (len(mean), *self.operator.measurement_shape)
         y = self.y.reshape(self.operator.measurement_shape)
         log_z, slope, curvature = self.channel.tilt(

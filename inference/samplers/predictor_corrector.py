@@ -76,6 +76,7 @@ class PredictorCorrector(ReverseSDE):
             return super().move(visit, before, then, curvature, rng)
         score = score_from_denoised(x_t, x0_hat, now.a, now.b)
         z = rng.normal(*x_t.shape[1:])
+        e: Scalar
         if self.corrector == "published":
             e = 2 * (self.signal_to_noise * _norm(z) / _norm(score)) ** 2
         else:
