@@ -140,10 +140,9 @@ class _Scaled(Spectral):
         self, residual: Tensor, dtype: torch.dtype, start: Tensor | None = None
     ) -> PulledSolution:
         # S (1 + v S^2)^-1 = (S^-1 + v S)^-1
-        damped = torch.add(
-            1 / self.system.svd.singular_values, self.system.svd.singular_values, alpha=self._v
-        )
-        return PulledSolution(self.system.svd.right(self.left_adjoint(residual) / damped).to(dtype), None, {})
+        svd = self.system.svd
+        damped = torch.add(self.system.direction_noise, svd.singular_values, alpha=self._v)
+        return PulledSolution(svd.right(self.left_adjoint(residual) / damped).to(dtype), None, {})
 
 
 class _Eigen(Spectral):

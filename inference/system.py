@@ -85,6 +85,11 @@ class System:
         return self.whitened.svd
 
     @cached_property
+    def direction_noise(self) -> Tensor:
+        """``S^-1``, the noise of what is read in every singular direction, (r,), float64."""
+        return 1 / self.svd.singular_values
+
+    @cached_property
     def row_energy(self) -> Tensor:
         """Squared norms of the rows of ``D^-1 A``, (M,), float64."""
         return self.whitened.gram_diagonal().reshape(-1)

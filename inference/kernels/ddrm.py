@@ -114,6 +114,6 @@ class DDRM(SpectralKernel):
         weight = torch.where(above, eta_b, sigma * kept / known.noise)
         excess = (sigma**2 - eta_b**2 * known.noise.square()).clamp(min=0)
         spread = torch.where(above, excess.sqrt(), sigma * eta)
-        v_hat, z = coordinates(known, visit.x0_hat), coordinates(known, noise)
+        v_hat, z, v = coordinates(known, torch.stack([visit.x0_hat, noise, unmeasured]))
         measured = torch.lerp(v_hat, known.data, weight) + spread * z
-        return then.a * with_measured(known, unmeasured, measured)
+        return then.a * (unmeasured + known.svd.right(measured - v).to(unmeasured.dtype))

@@ -92,7 +92,7 @@ class SNIPS(SpectralKernel):
         x, x0_hat, (_, _, b) = visit
         tau = self.step_size
         unmeasured = torch.lerp(x, x0_hat, tau) + (2 * tau) ** 0.5 * b * noise
-        v, v_hat, z = (coordinates(known, image) for image in (x, x0_hat, noise))
+        v, v_hat, z = coordinates(known, torch.stack([x, x0_hat, noise]))
         # With w = min(s^2 b^2, 1) both measured cases are one.
         w = (b / known.noise).square().clamp(max=1)
         alpha = tau * w * (b**2 - known.noise.square()).abs()
