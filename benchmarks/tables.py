@@ -100,6 +100,15 @@ def sampler_accuracy() -> str:
     )
 
 
+def kernel_cost() -> str:
+    """Microseconds per step beyond the network."""
+    rows = kept_results("kernel_cost")
+    batches = [name for name in rows[0] if name != "kernel"]
+    return markdown(
+        ["kernel", *batches], ([short(row["kernel"]), *(f"{row[b]:,.0f}" for b in batches)] for row in rows)
+    )
+
+
 def calibration_gates() -> str:
     """Rejection rates at the 5 % level; size and power of the uniformity test."""
     found: Any = kept_results("calibration_gates")
@@ -188,6 +197,7 @@ TABLES = {
         sampler_accuracy,
         exact_posterior,
         quantized_cells,
+        kernel_cost,
         calibration_gates,
         bits_per_dimension,
         gmm25,

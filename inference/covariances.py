@@ -13,10 +13,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from bayes_ir.models.diffusion import Scalar
 from bayes_ir.models.priors.bases import Basis
 
 __all__ = ["BasisCovariance", "ImageCovariance", "JacobianCovariance", "ScalarCovariance", "SharedCovariance"]
@@ -25,8 +27,8 @@ __all__ = ["BasisCovariance", "ImageCovariance", "JacobianCovariance", "ScalarCo
 class ImageCovariance(ABC):
     """A symmetric positive semi-definite operator on images, possibly another one for every draw."""
 
-    lowest: Tensor  # lower bound of the eigenvalues, a float64 scalar
-    highest: Tensor  # upper bound
+    lowest: Scalar  # lower bound of the eigenvalues, a number
+    highest: Scalar  # upper bound
 
     @abstractmethod
     def __call__(self, w: Tensor) -> Tensor:
@@ -41,36 +43,36 @@ class SharedCovariance(ImageCovariance):
     """A V that is the same for all draws and whose eigenvalues are known."""
 
     @abstractmethod
-    def mapped(self, f: Callable[[Tensor], Tensor], name: Hashable) -> SharedCovariance:
+    def mapped(self, f: Callable[[Any], Any], name: Hashable) -> SharedCovariance:
         """``f(V)``: the same eigenvectors with eigenvalues ``f(v)``.
 
         Args:
-            f: function of the eigenvalues, applied elementwise to float64 tensors.
+            f: function of the eigenvalues, applied to numbers and elementwise to float64 tensors.
             name: what tells this f from the others of a run.
         """
 
 
 @dataclass(frozen=True)
 class ScalarCovariance(SharedCovariance):
-    """``V = v I``; v is a float64 scalar."""
+    """``V = v I``."""
 
-    variance: Tensor
+    variance: float
 
     @property
-    def lowest(self) -> Tensor:  # type: ignore[override]
+    def lowest(self) -> float:  # type: ignore[override]
         return self.variance
 
     @property
-    def highest(self) -> Tensor:  # type: ignore[override]
+    def highest(self) -> float:  # type: ignore[override]
         return self.variance
 
     def __call__(self, w: Tensor) -> Tensor:
         return self.variance * w
 
     def root(self, noise: Tensor) -> Tensor:
-        return self.variance.sqrt() * noise
+        return self.variance**0.5 * noise
 
-    def mapped(self, f: Callable[[Tensor], Tensor], name: Hashable) -> ScalarCovariance:
+    def mapped(self, f: Callable[[Any], Any], name: Hashable) -> ScalarCovariance:
         return ScalarCovariance(f(self.variance))
 
 
@@ -81,35 +83,36 @@ class BasisCovariance(SharedCovariance):
     Attributes:
         basis: Q.
         variances: v, (R,), float64.
-        rest: rho, a float64 scalar; of no meaning when the basis is complete.
+        rest: rho; of no meaning when the basis is complete.
         name: what tells this V from the others of a run, for keeping its decompositions.
     """
 
     basis: Basis
     variances: Tensor
-    rest: Tensor
+    rest: float
     name: Hashable
 
     @property
     def lowest(self) -> Tensor:  # type: ignore[override]
         low = self.variances.min()
-        return low if self.basis.complete else torch.minimum(low, self.rest)
+        return low if self.basis.complete else low.clamp(max=self.rest)
 
     @property
     def highest(self) -> Tensor:  # type: ignore[override]
         high = self.variances.max()
-        return high if self.basis.complete else torch.maximum(high, self.rest)
+        return high if self.basis.complete else high.clamp(min=self.rest)
 
     def __call__(self, w: Tensor) -> Tensor:
         return self._function(w, self.variances, self.rest)
 
     def root(self, noise: Tensor) -> Tensor:
-        return self._function(noise, self.variances.sqrt(), self.rest.sqrt())
+        return self._function(noise, self.variances.sqrt(), self.rest**0.5)
 
-    def mapped(self, f: Callable[[Tensor], Tensor], name: Hashable) -> BasisCovariance:
-        return BasisCovariance(self.basis, f(self.variances), f(self.rest), (self.name, name))
+    def mapped(self, f: Callable[[Any], Any], name: Hashable) -> BasisCovariance:
+        rest = self.rest if self.basis.complete else f(self.rest)
+        return BasisCovariance(self.basis, f(self.variances), rest, (self.name, name))
 
-    def _function(self, w: Tensor, on_basis: Tensor, elsewhere: Tensor) -> Tensor:
+    def _function(self, w: Tensor, on_basis: Tensor, elsewhere: float) -> Tensor:
         if self.basis.complete:
             return self.basis.synthesise(on_basis.to(w.dtype) * self.basis.analyse(w))
         inside = self.basis.synthesise((on_basis - elsewhere).to(w.dtype) * self.basis.analyse(w))
@@ -130,12 +133,9 @@ class JacobianCovariance(ImageCovariance):
 
     x_t: Tensor
     x0_hat: Tensor
-    factor: Tensor
-    highest: Tensor
-
-    @property
-    def lowest(self) -> Tensor:  # type: ignore[override]
-        return torch.zeros_like(self.highest)
+    factor: float
+    highest: float
+    lowest: ClassVar[float] = 0.0  # type: ignore[misc]
 
     def __call__(self, w: Tensor) -> Tensor:
         (pulled,) = torch.autograd.grad(self.x0_hat, self.x_t, w.to(self.x0_hat.dtype), retain_graph=True)

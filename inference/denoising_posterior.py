@@ -32,6 +32,7 @@ from bayes_ir.inference.covariances import (
     SharedCovariance,
 )
 from bayes_ir.inference.samplers import Level
+from bayes_ir.models.diffusion import Scalar
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = [
@@ -63,7 +64,7 @@ class Belief:
     mean: Tensor
     covariance: ImageCovariance
     gain: Callable[[Tensor], Tensor]
-    stretch: Tensor
+    stretch: Scalar
 
 
 class DenoisingPosterior(ABC):
@@ -98,7 +99,7 @@ class Flat(DenoisingPosterior):
 
     def at(self, prior: DiffusionPrior, x_t: Tensor, level: Level) -> Belief:
         v = ScalarCovariance(level.ratio**2)
-        return Belief(prior.denoise(x_t, level.t), x_t / level.a, v, v, 1 / level.a)
+        return Belief(prior.denoise_at(x_t, level.a, level.b), x_t / level.a, v, v, 1 / level.a)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Point(DenoisingPosterior):
 
     def at(self, prior: DiffusionPrior, x_t: Tensor, level: Level) -> Belief:
         x0_hat, jacobian = _denoise_with_jacobian(prior, x_t, level)
-        return Belief(x0_hat, x0_hat, ScalarCovariance(torch.zeros_like(level.b)), jacobian, 1 / level.a)
+        return Belief(x0_hat, x0_hat, ScalarCovariance(0.0), jacobian, 1 / level.a)
 
 
 class AroundDenoisedMean(DenoisingPosterior):
@@ -141,7 +142,7 @@ class AroundDenoisedMean(DenoisingPosterior):
         if self.with_jacobian:
             x0_hat, jacobian = _denoise_with_jacobian(prior, x_t, level)
             return Belief(x0_hat, x0_hat, v, jacobian, 1 / level.a)
-        x0_hat = prior.denoise(x_t, level.t)
+        x0_hat = prior.denoise_at(x_t, level.a, level.b)
         return Belief(x0_hat, x0_hat, v, v, v.highest * level.a / level.b**2)
 
 
@@ -167,10 +168,7 @@ class Isotropic(AroundDenoisedMean):
             raise ValueError(f"Isotropic: expected a positive spread, got {self.spread}.")
 
     def covariance(self, prior: DiffusionPrior, level: Level) -> ScalarCovariance:
-        if self.spread is None:
-            s2 = prior.variance.double().mean().to(level.b.device)
-        else:
-            s2 = torch.full_like(level.b, self.spread**2)
+        s2 = prior.mean_variance if self.spread is None else self.spread**2
         q = level.ratio**2
         return ScalarCovariance(s2 * q / (s2 + q))
 
@@ -198,10 +196,10 @@ class Calibrated(AroundDenoisedMean):
 
     def covariance(self, prior: DiffusionPrior, level: Level) -> SharedCovariance:
         calibration = prior.calibration(self.basis)
-        variances, rest = calibration.at(level.ratio)
         if calibration.basis is None:
-            return ScalarCovariance(variances[0])
-        return BasisCovariance(calibration.basis, variances, rest, (self.basis, float(level.ratio)))
+            return ScalarCovariance(calibration.scalar_at(level.ratio))
+        variances, rest = calibration.at_level(level.ratio)
+        return BasisCovariance(calibration.basis, variances, rest, (self.basis, level.ratio))
 
 
 @dataclass(frozen=True)
@@ -229,5 +227,5 @@ def _denoise_with_jacobian(
     """``x0_hat`` and ``(b^2 / a) J^T``."""
     with torch.enable_grad():
         x_t = x_t.detach().requires_grad_()
-        x0_hat = prior.denoise(x_t, level.t)
+        x0_hat = prior.denoise_at(x_t, level.a, level.b)
     return x0_hat.detach(), JacobianCovariance(x_t, x0_hat, level.b**2 / level.a, level.ratio**2)

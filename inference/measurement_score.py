@@ -28,6 +28,7 @@ from bayes_ir.inference.predictive import Spectral, predictive
 from bayes_ir.inference.problem import ModelError, Problem
 from bayes_ir.inference.system import System
 from bayes_ir.models.channels import Channel, Gaussian
+from bayes_ir.models.diffusion import Scalar
 
 __all__ = [
     "DiagonalMarginal",
@@ -70,8 +71,8 @@ class MeasurementScore(ABC):
         """Evaluate the rule for a batch of beliefs."""
 
     @abstractmethod
-    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
-        """Upper bound of the eigenvalues of ``-A^T (dr/dm) A``, a float64 scalar."""
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Scalar:
+        """Upper bound of the eigenvalues of ``-A^T (dr/dm) A``, a number."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class GaussianMarginal(MeasurementScore):
             found.image, found.solved, found.info, lambda e, n: law.pulled_solve(e + n, mu.dtype).image
         )
 
-    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Scalar:
         return _marginal_curvature(system, covariance)
 
 
@@ -114,7 +115,7 @@ class InflatedNoise(MeasurementScore):
         weight = system.noise**2 / (system.noise**2 + belief.covariance.highest)
         return ScoreResult(system.adjoint(weight * system.residual(belief.mean), belief.mean.dtype), None, {})
 
-    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Scalar:
         weight = system.noise**2 / (system.noise**2 + covariance.lowest)
         return system.largest_eigenvalue * weight.max()
 
@@ -131,10 +132,10 @@ class DiagonalMarginal(MeasurementScore):
         slope = system.tilt(system.mean(mu), predictive(system, belief.covariance, mu).variance).slope
         return ScoreResult(system.adjoint(slope, mu.dtype), None, {})
 
-    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Scalar:
         # A^T diag(c) A with c_m <= 1 / (1 / c + v [A A^T]_mm) for a log-concave channel of curvature c at most.
         c = system.largest_channel_curvature
-        return system.largest_eigenvalue * c / (1 + covariance.lowest * c * system.row_energy.min())
+        return system.largest_eigenvalue * c / (1 + covariance.lowest * c * system.least_row_energy)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class RowSumMarginal(MeasurementScore):
         slope = system.tilt(system.mean(mu), variance).slope
         return ScoreResult(system.adjoint(slope, mu.dtype), None, {})
 
-    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Scalar:
         return system.largest_eigenvalue * system.largest_channel_curvature
 
 
@@ -205,12 +206,12 @@ class PropagatedMarginal(MeasurementScore):
         info = {"ep_sweeps": result.sweeps, "ep_residual": result.residual}
         return ScoreResult(law.pull(result.range_slope, mu.dtype), sites, info, pull_back)
 
-    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Tensor:
+    def largest_curvature(self, system: System, covariance: ImageCovariance) -> Scalar:
         # (K + T^-1)^-1 with tau at most the largest curvature of a log-concave channel.
         return _marginal_curvature(system, covariance)
 
 
-def _marginal_curvature(system: System, covariance: ImageCovariance) -> Tensor:
+def _marginal_curvature(system: System, covariance: ImageCovariance) -> Scalar:
     """Bound of the eigenvalues of ``A'^T (1/c + A' V A'^T)^-1 A'`` with ``A' = D^-1 A``, from the smallest of V."""
     largest = system.largest_eigenvalue * system.largest_channel_curvature
     return largest / (1 + covariance.lowest * largest)

@@ -12,6 +12,7 @@ expectation propagation works in.  How they are had depends on V:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -111,9 +112,13 @@ class Spectral(Predictive):
 class _Scaled(Spectral):
     """``V = v I``: U is that of ``D^-1 A = U S V^T`` and ``kappa = v S^2``."""
 
-    def __init__(self, system: System, variance: Tensor) -> None:
+    def __init__(self, system: System, variance: float) -> None:
         super().__init__(system)
-        self._v, self.kappa = variance, variance * system.svd.singular_values**2
+        self._v = variance
+
+    @cached_property
+    def kappa(self) -> Tensor:  # type: ignore[override]
+        return self._v * self.system.svd.singular_values**2
 
     @property
     def variance(self) -> Tensor:
@@ -130,6 +135,14 @@ class _Scaled(Spectral):
 
     def pull(self, c: Tensor, dtype: torch.dtype) -> Tensor:
         return self.system.svd.right(c * self.system.svd.singular_values).to(dtype)
+
+    def pulled_solve(
+        self, residual: Tensor, dtype: torch.dtype, start: Tensor | None = None
+    ) -> PulledSolution:
+        # S (1 + v S^2)^-1 = (S^-1 + v S)^-1
+        svd = self.system.svd
+        damped = torch.add(self.system.direction_noise, svd.singular_values, alpha=self._v)
+        return PulledSolution(svd.right(self.left_adjoint(residual) / damped).to(dtype), None, {})
 
 
 class _Eigen(Spectral):
@@ -156,6 +169,25 @@ class _Eigen(Spectral):
 
     def pull(self, c: Tensor, dtype: torch.dtype) -> Tensor:
         return self.system.adjoint(self.left(c), dtype)
+
+
+class _Inverted(Predictive):
+    """K as a matrix (M, M), ``(I + K)^-1`` made from its eigenvalues, for solves alone."""
+
+    def __init__(self, system: System, k: Tensor) -> None:
+        super().__init__(system)
+        eigen = _Eigen(system, k)
+        u = eigen.left_matrix()
+        self._variance, self._inverse = eigen.variance, (u / (1 + eigen.kappa)) @ u.mT
+
+    @property
+    def variance(self) -> Tensor:
+        return self._variance
+
+    def pulled_solve(
+        self, residual: Tensor, dtype: torch.dtype, start: Tensor | None = None
+    ) -> PulledSolution:
+        return PulledSolution(self.system.adjoint(residual @ self._inverse, dtype), None, {})
 
 
 class MatrixFree(Predictive):
@@ -225,7 +257,7 @@ def predictive(
         return _Scaled(system, covariance.variance)
     fits = system.shared and m <= _LARGEST_MATRIX and m * n <= 2**24
     if isinstance(covariance, BasisCovariance) and fits:
-        return _kept(system, covariance)
+        return _kept(system, covariance, _Eigen if spectral else _Inverted)
     if isinstance(covariance, JacobianCovariance) and spectral and system.shared and m <= _LARGEST_PER_DRAW:
         return _Eigen(system, _matrix_per_draw(system, covariance, like))
     if spectral and not system.shared:
@@ -242,24 +274,25 @@ def predictive(
     return MatrixFree(system, covariance, like.dtype, tolerance, max_iterations)
 
 
-def _kept(system: System, covariance: BasisCovariance) -> _Eigen:
-    """The decomposition of a noise level, made once per run as long as there is room to keep it."""
-    if covariance.name not in system.cache:
+def _kept(system: System, covariance: BasisCovariance, kind: type[_Eigen | _Inverted]) -> Predictive:
+    """The law of a noise level, made once per run as long as there is room to keep it."""
+    name = (kind, covariance.name)
+    if name not in system.cache:
         if "rows" not in system.cache:
             eye = torch.eye(system.measurements, dtype=torch.float64, device=system.y.device)
             rows = system.adjoint(eye, torch.float64)
             basis = covariance.basis.to(dtype=torch.float64)
             system.cache["rows"] = (rows.flatten(1), basis.analyse(rows))
         rows, analysed = system.cache["rows"]
-        rest = torch.zeros_like(covariance.rest) if covariance.basis.complete else covariance.rest
+        rest = 0.0 if covariance.basis.complete else covariance.rest
         k = (analysed * (covariance.variances - rest)) @ analysed.mT
         if not covariance.basis.complete:
             k = k + rest * rows @ rows.mT
-        found = _Eigen(system, k)
+        found = kind(system, k)
         if (len(system.cache) + 1) * system.measurements**2 > _LARGEST_CACHE:
             return found
-        system.cache[covariance.name] = found
-    return system.cache[covariance.name]
+        system.cache[name] = found
+    return system.cache[name]
 
 
 def _matrix_per_draw(system: System, covariance: JacobianCovariance, like: Tensor) -> Tensor:

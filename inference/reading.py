@@ -25,7 +25,7 @@ from bayes_ir.models.channels import Channel
 from bayes_ir.models.operators import Operator
 from bayes_ir.models.priors.base import DiffusionPrior
 
-__all__ = ["as_values", "read_problem"]
+__all__ = ["as_values", "is_bookkeeping", "read_problem"]
 
 
 class _Reader(Messenger):
@@ -77,7 +77,7 @@ def read_problem(
             *model_args, **(model_kwargs or {})
         )
     sites: dict[str, Any] = {
-        n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not _is_bookkeeping(s)
+        n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not is_bookkeeping(s)
     }
     _refuse_unknown(values, sites)
     site = _image_site(sites)
@@ -113,7 +113,7 @@ def as_values(data: Mapping[str, Any] | None) -> dict[str, Tensor]:
     return {name: _as_tensor(name, value) for name, value in (data or {}).items()}
 
 
-def _is_bookkeeping(site: Any) -> bool:
+def is_bookkeeping(site: Any) -> bool:
     """Whether a site is one of a plate or a ``pyro.deterministic``."""
     return type(site["fn"]).__name__ == "_Subsample" or bool(site["infer"].get("_deterministic"))
 

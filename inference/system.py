@@ -22,6 +22,7 @@ from torch import Tensor
 
 from bayes_ir.models.channels import Channel
 from bayes_ir.models.channels.base import TiltedNormaliser
+from bayes_ir.models.diffusion import Scalar
 from bayes_ir.models.operators import Diagonal, LinearOperator, Operator
 from bayes_ir.models.operators.svd import SVD
 
@@ -96,25 +97,35 @@ class System:
         return self.whitened.svd
 
     @cached_property
+    def direction_noise(self) -> Tensor:
+        """``S^-1``, the noise of what is read in every singular direction, (r,), float64."""
+        return 1 / self.svd.singular_values
+
+    @cached_property
     def row_energy(self) -> Tensor:
         """Squared norms of the rows of ``D^-1 A``, (M,), float64."""
         return self.whitened.gram_diagonal().reshape(-1)
 
     @cached_property
-    def largest_eigenvalue(self) -> Tensor:
-        """Upper bound of the eigenvalues of ``D^-1 A A^T D^-1``, a float64 scalar."""
-        if self.spectral:
-            return self.svd.singular_values[0] ** 2
-        # Power iteration comes from below: 2 % are added.
-        norm = self.whitened.norm(tolerance=1e-3)
-        return torch.tensor(1.02 * norm**2, dtype=torch.float64, device=self.y.device)
+    def least_row_energy(self) -> float:
+        """The smallest of :attr:`row_energy`."""
+        return float(self.row_energy.min())
 
     @cached_property
-    def largest_channel_curvature(self) -> Tensor:
-        """Bound of ``-d^2 log p(y | z') / dz'^2`` over measurements, 1 for additive noise; a float64 scalar."""
+    def largest_eigenvalue(self) -> float:
+        """Upper bound of the eigenvalues of ``D^-1 A A^T D^-1``."""
+        if self.spectral:
+            return float(self.svd.singular_values[0]) ** 2
+        # Power iteration comes from below: 2 % are added.
+        norm = self.whitened.norm(tolerance=1e-3)
+        return 1.02 * norm**2
+
+    @cached_property
+    def largest_channel_curvature(self) -> float:
+        """Bound of ``-d^2 log p(y | z') / dz'^2`` over measurements, 1 for additive noise."""
         y = self._shaped(self.y)
         curvature = self.channel.largest_curvature(y).expand(y.shape).double()
-        return (curvature.reshape(self.y.shape) * self.noise**2).max()
+        return float((curvature.reshape(self.y.shape) * self.noise**2).max())
 
     def mean(self, mu: Tensor) -> Tensor:
         """``D^-1 A(mu)`` for images (B, *event_shape): (B, M), float64."""
@@ -122,7 +133,7 @@ class System:
 
     def residual(self, mu: Tensor) -> Tensor:
         """``D^-1 (y - A(mu))``, (B, M)."""
-        return self.y / self.noise - self.mean(mu)
+        return (self.y - self.operator.forward(mu).to(torch.float64).reshape(len(mu), -1)) / self.noise
 
     def apply(self, x: Tensor) -> Tensor:
         """``D^-1 A x`` for changes x (B, *event_shape) of an image: (B, M), float64."""
@@ -132,8 +143,8 @@ class System:
         """``(D^-1 A)^T r``: (B, M) to images (B, *event_shape) of a dtype."""
         return self.whitened.adjoint(r.reshape(len(r), *self.operator.measurement_shape)).to(dtype)
 
-    def tilt(self, mean: Tensor, variance: Tensor) -> TiltedNormaliser:
-        """Tilted normaliser of the channel in whitened coordinates, all (B, M)."""
+    def tilt(self, mean: Tensor, variance: Scalar) -> TiltedNormaliser:
+        """Tilted normaliser of the channel in whitened coordinates, mean and results (B, M)."""
         log_z, slope, curvature = self.channel.tilt(
             self._shaped(self.y),
             self._shaped(mean * self.noise),

@@ -91,9 +91,8 @@ class Twist(NamedTuple):
         x_0 = self.x0_hat + v(self.pulled_slope) + e - v(solved)
         x = q.mean(self.x_t, x_0) + q.noise * rng.normal(*shape)
 
-        name = tuple(float(part) for part in q)
-        gain = v.mapped(lambda u: q.clean * u / (q.clean**2 * u + q.noise**2), ("gain", name))
-        left = v.mapped(lambda u: u * q.noise**2 / (q.clean**2 * u + q.noise**2), ("left", name))
+        gain = v.mapped(lambda u: q.clean * u / (q.clean**2 * u + q.noise**2), ("gain", q))
+        left = v.mapped(lambda u: u * q.noise**2 / (q.clean**2 * u + q.noise**2), ("left", q))
         innovation = x - q.mean(self.x_t, self.x0_hat)
         then = system.mean(self.x0_hat + gain(innovation))
         log_ratio = log_site_integral(law, self.mean, self.sites)
@@ -102,7 +101,7 @@ class Twist(NamedTuple):
         delta = q.clean * (self.shift - v(self.pulled_slope))
         if not (q.noise > 0 and delta.any()):
             return Moved(x, log_ratio)
-        precision = v.mapped(lambda u: 1 / (q.clean**2 * u + q.noise**2), ("precision", name))
+        precision = v.mapped(lambda u: 1 / (q.clean**2 * u + q.noise**2), ("precision", q))
         change = (precision(delta) * (innovation + delta / 2)).flatten(1).double().sum(1)
         return Moved(x + delta, log_ratio - change)
 

@@ -31,6 +31,7 @@ __all__ = [
     "DDPM",
     "Diffusion",
     "RectifiedFlow",
+    "Scalar",
     "VarianceExploding",
     "VariancePreserving",
     "denoised_from_noise",
@@ -40,6 +41,8 @@ __all__ = [
     "score_from_denoised",
     "velocity_from_denoised",
 ]
+
+Scalar = float | Tensor  # a number, or a tensor that broadcasts
 
 
 def _as_time(t: Tensor | float) -> Tensor:
@@ -258,35 +261,35 @@ class RectifiedFlow(Diffusion):
         return 1 / (1 + 1 / _as_time(ratio))
 
 
-def score_from_denoised(x_t: Tensor, x0_hat: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def score_from_denoised(x_t: Tensor, x0_hat: Tensor, a: Scalar, b: Scalar) -> Tensor:
     """Score ``s = (a x0_hat - x_t) / b^2`` of ``p(x_t)``."""
     return (a * x0_hat - x_t) / b**2
 
 
-def noise_from_denoised(x_t: Tensor, x0_hat: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def noise_from_denoised(x_t: Tensor, x0_hat: Tensor, a: Scalar, b: Scalar) -> Tensor:
     """Predicted noise ``eps = (x_t - a x0_hat) / b``."""
     return (x_t - a * x0_hat) / b
 
 
 def velocity_from_denoised(
-    x_t: Tensor, x0_hat: Tensor, a: Tensor, b: Tensor, a_dot: Tensor, b_dot: Tensor
+    x_t: Tensor, x0_hat: Tensor, a: Scalar, b: Scalar, a_dot: Scalar, b_dot: Scalar
 ) -> Tensor:
     """Probability-flow velocity ``v = a' x0_hat + b' eps``, the right side of dx_t/dt = v."""
     return a_dot * x0_hat + b_dot * noise_from_denoised(x_t, x0_hat, a, b)
 
 
-def denoised_from_score(x_t: Tensor, score: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def denoised_from_score(x_t: Tensor, score: Tensor, a: Scalar, b: Scalar) -> Tensor:
     """Denoised mean ``x0_hat = (x_t + b^2 s) / a`` (Tweedie)."""
     return (x_t + b**2 * score) / a
 
 
-def denoised_from_noise(x_t: Tensor, noise: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def denoised_from_noise(x_t: Tensor, noise: Tensor, a: Scalar, b: Scalar) -> Tensor:
     """Denoised mean ``x0_hat = (x_t - b eps) / a``."""
     return (x_t - b * noise) / a
 
 
 def denoised_from_velocity(
-    x_t: Tensor, velocity: Tensor, a: Tensor, b: Tensor, a_dot: Tensor, b_dot: Tensor
+    x_t: Tensor, velocity: Tensor, a: Scalar, b: Scalar, a_dot: Scalar, b_dot: Scalar
 ) -> Tensor:
     """Denoised mean from the velocity: ``x0_hat = (b v - b' x_t) / (a' b - a b')``."""
     return (b * velocity - b_dot * x_t) / (a_dot * b - a * b_dot)

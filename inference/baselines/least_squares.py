@@ -64,7 +64,7 @@ class LeastSquares:
     @property
     def largest_curvature(self) -> float:
         """Largest eigenvalue of ``A'^T A'``, or a little more."""
-        return float(self.problem.system.largest_eigenvalue)
+        return self.problem.system.largest_eigenvalue
 
     def proximal(self, c: Tensor, rho: float) -> Tensor:
         """``argmin_x f(x) + rho/2 |x - c|^2``, by decomposition or by conjugate gradients."""

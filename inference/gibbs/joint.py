@@ -21,7 +21,8 @@ from torch import Tensor
 
 from bayes_ir.inference.measured_sites import unwrapped
 from bayes_ir.inference.problem import ModelError, Problem
-from bayes_ir.inference.reading import as_values, read_problem
+from bayes_ir.inference.reading import as_values, is_bookkeeping, read_problem
+from bayes_ir.models.channels import Channel
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["JointModel", "read_joint"]
@@ -129,7 +130,7 @@ def read_joint(
     Arguments as for :func:`~bayes_ir.inference.read_problem`.
 
     Raises:
-        ModelError: for no image site or several, or a latent site with an improper prior.
+        ModelError: for a latent site with an improper prior, or a measurement without values.
 
     Warns:
         UserWarning: for a ``pyro.param``, which is taken at its present value.
@@ -151,6 +152,7 @@ def read_joint(
                 stacklevel=3,
             )
     nuisances = {name: fn for name, fn in latents.items() if name not in images}
+    _refuse_unmeasured(one, nuisances)
     depends = bool(images) and bool(nuisances) and not _same(*(t.nodes[images[0]]["fn"] for t in (one, two)))
     derived = tuple(n for n, node in one.nodes.items() if node.get("infer", {}).get("_deterministic"))
     site = images[0] if len(images) == 1 else ""
@@ -161,6 +163,23 @@ def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, An
     """One run of the model, the image not drawn but put at its prior's mean."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), _MeanImage():
         return poutine.trace(pyro.condition(model, data=values)).get_trace(*args, **kwargs)
+
+
+def _refuse_unmeasured(trace: Any, latents: Mapping[str, Any]) -> None:
+    """Refuse measurements that have no values: they are not nuisance parameters."""
+    bare = [name for name, fn in latents.items() if isinstance(unwrapped(fn), Channel)]
+    if not bare:
+        return
+    observed = [n for n in trace.observation_nodes if not is_bookkeeping(trace.nodes[n])]
+    if not observed:
+        raise ModelError(
+            f"nothing is observed: the latent sites are {sorted(trace.stochastic_nodes)}; pass `data={{'y': y}}` or "
+            "condition the model with pyro.condition."
+        )
+    raise ModelError(
+        f"the measurement site {bare[0]!r} has no values; give them in `data`, or take the site out of the model and "
+        "draw it afterwards with pyro.infer.Predictive."
+    )
 
 
 class _MeanImage(Messenger):

@@ -96,8 +96,7 @@ def known_part(problem: Problem) -> KnownPart:
     """What the measurements say, direction by direction, of a problem that ``check_replaceable`` lets pass; once."""
     system = problem.system
     seen = system.svd.left_adjoint((system.y / system.noise).reshape(problem.y.shape))
-    noise = 1 / system.svd.singular_values
-    return KnownPart(system.svd, noise * seen, noise)
+    return KnownPart(system.svd, system.direction_noise * seen, system.direction_noise)
 
 
 def check_replaceable(problem: Problem, name: str) -> None:

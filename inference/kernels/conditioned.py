@@ -23,6 +23,7 @@ from bayes_ir.inference.kernels.path import PathKernel, PathState
 from bayes_ir.inference.problem import Problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers import DDIM, Sampler, TransitionSampler, Visit
+from bayes_ir.models.diffusion import Scalar
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["ComposedKernel", "Conditioned", "ConditionedKernel"]
@@ -36,7 +37,7 @@ class Conditioned:
 
     Attributes:
         x0_hat: ``x0_hat(x_t, y)``, (B, *event_shape).
-        curvature: bound of the curvature that y added to ``-log p(x_t)``, a float64 scalar; only Langevin asks.
+        curvature: bound of the curvature that y added to ``-log p(x_t)``, a number; only Langevin asks.
         spread: makes a draw of ``N(0, V(x_t, y))`` shaped as ``x0_hat``; ``None`` where the method has no V.
         informed: whether V is that of ``x_0`` at high noise too, and not only what ``x_t`` and y say.
         memory: what the next call may start from.
@@ -44,7 +45,7 @@ class Conditioned:
     """
 
     x0_hat: Tensor
-    curvature: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    curvature: Scalar = 0.0
     spread: Callable[[Rng], Tensor] | None = None
     informed: bool = False
     memory: Any = None

@@ -49,6 +49,7 @@ from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers import Level, Sampler, Visit
 from bayes_ir.inference.samplers.renoising import Renoise
 from bayes_ir.models.channels import Gaussian
+from bayes_ir.models.diffusion import Scalar
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["DAPS"]
@@ -115,43 +116,43 @@ class DAPS(PathKernel):
             r2 = Isotropic().covariance(prior, now).variance
         draw = self._exact if self.exact else self._langevin
         visit = Visit(state.x, draw(problem, x0_hat, r2, rng), now)
-        x = self.sampler.move(visit, None, then, torch.zeros_like(now.b), rng)
+        x = self.sampler.move(visit, None, then, 0.0, rng)
         return state.moved(x), {"nfe": torch.full((len(x),), self.ode_steps)}
 
     def _flow(self, prior: DiffusionPrior, x: Tensor, now: Level) -> Tensor:
         """``x0_hat``: Euler steps at noise ratios whose seventh roots fall evenly, the last to no noise."""
-        low = torch.as_tensor(prior.noise_range[0], dtype=torch.float64).clamp(max=now.ratio)
+        low = min(prior.noise_range[0], now.ratio)
         u = torch.linspace(0, 1, self.ode_steps, dtype=torch.float64)
         ratios = (now.ratio ** (1 / 7) + u * (low ** (1 / 7) - now.ratio ** (1 / 7))) ** 7
         times = prior.diffusion.time_at(ratios)
-        levels = [Level(*triple) for triple in zip(times, *prior.diffusion.coefficients(times), strict=True)]
+        a, b = prior.diffusion.coefficients(times)
+        levels = [*map(Level, times.tolist(), a.tolist(), b.tolist())]
         for here, there in pairwise(levels):
-            visit = Visit(x, prior.denoise(x, here.t), here)
+            visit = Visit(x, prior.denoise_at(x, here.a, here.b), here)
             x = there.a * visit.x0_hat + there.b * visit.eps_hat
-        return prior.denoise(x, levels[-1].t)
+        return prior.denoise_at(x, levels[-1].a, levels[-1].b)
 
-    def _exact(self, problem: Problem, x0_hat: Tensor, r2: Tensor, rng: Rng) -> Tensor:
+    def _exact(self, problem: Problem, x0_hat: Tensor, r2: float, rng: Rng) -> Tensor:
         """A draw of the inner law by Matheron's rule: one of ``N(x0_hat, r^2 I)``, corrected by y less noise."""
         system, v = problem.system, ScalarCovariance(r2)
         x = x0_hat + v.root(rng.normal(*x0_hat.shape[1:]))
         noise = rng.normal(system.measurements).double()
         return x + v(predictive(system, v, x).pulled_solve(system.residual(x) - noise, x.dtype).image)
 
-    def _langevin(self, problem: Problem, x0_hat: Tensor, r2: Tensor, rng: Rng) -> Tensor:
+    def _langevin(self, problem: Problem, x0_hat: Tensor, r2: float, rng: Rng) -> Tensor:
         """Unadjusted Langevin steps towards the inner law."""
         alpha = self.step_size / (1 / r2 + self._curvature(problem, x0_hat, r2, rng))
-        alpha = torch.as_tensor(alpha).to(x0_hat.dtype)
-        x = x0_hat + r2.sqrt() * rng.normal(*x0_hat.shape[1:])
+        x = x0_hat + r2**0.5 * rng.normal(*x0_hat.shape[1:])
         for _ in range(self.langevin_steps):
             drift = likelihood_slope(problem, x) + (x0_hat - x) / r2
-            x = x + alpha * drift + (2 * alpha).sqrt() * rng.normal(*x.shape[1:])
+            x = x + alpha * drift + (2 * alpha) ** 0.5 * rng.normal(*x.shape[1:])
         return x
 
-    def _curvature(self, problem: Problem, x0_hat: Tensor, r2: Tensor, rng: Rng) -> Tensor:
+    def _curvature(self, problem: Problem, x0_hat: Tensor, r2: float, rng: Rng) -> Scalar:
         """Largest curvature of the likelihood: one number, or one per draw (B, 1, ..., 1)."""
         if problem.operator.linear:
             return problem.system.largest_eigenvalue
-        distance = (r2 * x0_hat[0].numel()).sqrt().to(x0_hat.dtype)
+        distance = (r2 * x0_hat[0].numel()) ** 0.5
         dims = tuple(range(1, x0_hat.ndim))
         at_mean = likelihood_slope(problem, x0_hat)
         v, largest = rng.normal(*x0_hat.shape[1:]), x0_hat.new_zeros(())

@@ -95,7 +95,7 @@ class DDNM(TravellingKernel, ComposedKernel):
 
     def condition(self, problem: Problem, prior: DiffusionPrior, state: PathState, rng: Rng) -> Conditioned:
         now, _ = state.levels
-        x0_hat = prior.denoise(state.x, now.t)
+        x0_hat = prior.denoise_at(state.x, now.a, now.b)
         rectified = x0_hat + _correction(problem, x0_hat)
         # In measured directions the score is (a A^+ y - x_t) / b^2, of no more curvature than the prior's bound.
         return Conditioned(rectified)
@@ -104,10 +104,10 @@ class DDNM(TravellingKernel, ComposedKernel):
         if self.predicted_noise == "rectified":
             return ComposedKernel.step(self, problem, state, rng)
         now, then = state.levels
-        x0_hat = self._prior(problem).denoise(state.x, now.t)
+        x0_hat = problem.prior.denoise_at(state.x, now.a, now.b)
         correction = _correction(problem, x0_hat)
         visit = Visit(state.x, x0_hat, now)
-        x = self.sampler.move(visit, state.before, then, torch.zeros_like(now.b), rng) + then.a * correction
+        x = self.sampler.move(visit, state.before, then, 0.0, rng) + then.a * correction
         return state.moved(x, visit), {"nfe": torch.ones(len(x), dtype=torch.int64)}
 
 

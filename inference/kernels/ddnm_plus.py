@@ -45,7 +45,7 @@ from bayes_ir.inference.kernels.spectral import SpectralKernel, coordinates, fin
 from bayes_ir.inference.kernels.time_travel import TravellingKernel
 from bayes_ir.inference.problem import Problem
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers import DDIM, Sampler, Visit
+from bayes_ir.inference.samplers import DDIM, Sampler, Visit, root
 
 __all__ = ["DDNMPlus"]
 
@@ -83,24 +83,21 @@ class DDNMPlus(TravellingKernel, SpectralKernel):
 
     def descend(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
         now, then = state.levels
-        visit = Visit(state.x, self._prior(problem).denoise(state.x, now.t), now)
+        visit = Visit(state.x, problem.prior.denoise_at(state.x, now.a, now.b), now)
         known, eta, sigma = known_part(problem), self.eta, then.ratio
         if state.last:
             x = final_draw(known, visit, rng.normal(*state.x.shape[1:]))
             return state.moved(x, visit), _one_evaluation(x)
         above = sigma >= known.noise
         weight = torch.where(above, 1.0, (1 - eta**2) ** 0.5 * sigma / known.noise)
-        v_hat = coordinates(known, visit.x0_hat)
-        v_hat_y = v_hat + weight * (known.data - v_hat)
         z = rng.normal(*state.x.shape[1:])
-        c = eta * then.b / now.b * torch.sqrt(now.b**2 - (now.a / then.a) ** 2 * then.b**2)
-        noise = torch.sqrt(then.b**2 - c**2) * visit.eps_hat + c * z
-        left = (1 - (known.noise / sigma) ** 2).clamp(min=0).sqrt()
-        measured_noise = torch.where(
-            above, left * coordinates(known, noise), eta * then.b * coordinates(known, z)
-        )
-        x0_hat_y = with_measured(known, visit.x0_hat, v_hat_y)
-        x = then.a * x0_hat_y + with_measured(known, noise, measured_noise)
+        c = eta * then.b / now.b * root(now.b**2 - (now.a / then.a) ** 2 * then.b**2)
+        noise = root(then.b**2 - c**2) * visit.eps_hat + c * z
+        left = (1 - (known.noise / sigma).square()).clamp(min=0).sqrt()
+        v_hat, n = coordinates(known, visit.x0_hat), coordinates(known, noise)
+        v_hat_y = v_hat + weight * (known.data - v_hat)
+        measured = then.a * v_hat_y + torch.where(above, left * n, eta * then.b * coordinates(known, z))
+        x = with_measured(known, then.a * visit.x0_hat + noise, measured)
         return state.moved(x, visit), _one_evaluation(x)
 
 

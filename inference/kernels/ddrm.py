@@ -48,7 +48,7 @@ from bayes_ir.inference.kernels.path import PathState
 from bayes_ir.inference.kernels.spectral import SpectralKernel, coordinates, final_draw, with_measured
 from bayes_ir.inference.problem import Problem
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers import DDIM, Sampler, Visit
+from bayes_ir.inference.samplers import DDIM, Level, Sampler, Visit
 
 __all__ = ["DDRM"]
 
@@ -99,22 +99,21 @@ class DDRM(SpectralKernel):
 
     def step(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
         now, then = state.levels
-        visit = Visit(state.x, self._prior(problem).denoise(state.x, now.t), now)
+        visit = Visit(state.x, problem.prior.denoise_at(state.x, now.a, now.b), now)
         noise = rng.normal(*state.x.shape[1:])
-        move = self._last if state.last else self._move
-        x = move(known_part(problem), visit, then.a, then.ratio, noise)
+        known = known_part(problem)
+        x = final_draw(known, visit, noise) if state.last else self._move(known, visit, then, noise)
         return state.moved(x, visit), {"nfe": torch.ones(len(x), dtype=torch.int64)}
 
-    def _move(self, known: KnownPart, visit: Visit, a: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    def _move(self, known: KnownPart, visit: Visit, then: Level, noise: Tensor) -> Tensor:
         """The state ``a v'`` at the level ``sigma'``."""
-        eta, eta_b, kept = self.eta, self.eta_b, (1 - self.eta**2) ** 0.5
-        v_hat, z = coordinates(known, visit.x0_hat), coordinates(known, noise)
-        unmeasured = visit.x0_hat + sigma * (kept * visit.eps_hat + eta * noise)
-        below = v_hat + sigma * (kept * (known.data - v_hat) / known.noise + eta * z)
-        excess = (sigma**2 - (eta_b * known.noise) ** 2).clamp(min=0)
-        above = (1 - eta_b) * v_hat + eta_b * known.data + excess.sqrt() * z
-        return a * with_measured(known, unmeasured, torch.where(sigma >= known.noise, above, below))
-
-    @staticmethod
-    def _last(known: KnownPart, visit: Visit, a: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-        return final_draw(known, visit, noise)
+        sigma, eta, eta_b, kept = then.ratio, self.eta, self.eta_b, (1 - self.eta**2) ** 0.5
+        unmeasured = visit.x0_hat + sigma * kept * visit.eps_hat + sigma * eta * noise
+        # v' = v_hat + weight (d - v_hat) + spread z
+        above = known.noise <= sigma
+        weight = torch.where(above, eta_b, sigma * kept / known.noise)
+        excess = (sigma**2 - eta_b**2 * known.noise.square()).clamp(min=0)
+        spread = torch.where(above, excess.sqrt(), sigma * eta)
+        v_hat, z, v = coordinates(known, torch.stack([visit.x0_hat, noise, unmeasured]))
+        measured = torch.lerp(v_hat, known.data, weight) + spread * z
+        return then.a * (unmeasured + known.svd.right(measured - v).to(unmeasured.dtype))

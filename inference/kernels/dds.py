@@ -100,12 +100,12 @@ class DDS(ComposedKernel):
         assert isinstance(operator, LinearOperator)  # see check
         r2 = Isotropic().covariance(prior, now).variance
         gamma = r2 / noise.square() if self.gamma == "bayes" else self.gamma
-        x0_hat = prior.denoise(state.x, now.t)
+        x0_hat = prior.denoise_at(state.x, now.a, now.b)
         found = self._towards(operator, gamma, problem.y - operator(x0_hat))
 
         def spread(rng: Rng) -> Tensor:
             """A draw of ``N(0, r^2 I)`` less what noisy data of it would make of it (Matheron's rule)."""
-            e = r2.sqrt() * rng.normal(*operator.event_shape)
+            e = r2**0.5 * rng.normal(*operator.event_shape)
             data = operator(e) + noise * rng.normal(*operator.measurement_shape)
             return e - self._towards(operator, gamma, data).solution
 

@@ -57,7 +57,7 @@ class _Splitting(DenoisingPosterior):
     weight: float
 
     def at(self, prior: DiffusionPrior, x_t: Tensor, level: Level) -> Belief:
-        x0_hat = prior.denoise(x_t, level.t)
+        x0_hat = prior.denoise_at(x_t, level.a, level.b)
         v = ScalarCovariance(level.ratio**2 / self.weight)
         return Belief(x0_hat, x0_hat, v, v, v.variance * level.a / level.b**2)
 

@@ -87,13 +87,13 @@ class DPS(PathKernel):
         now, then = state.levels
         with torch.enable_grad():
             x_t = state.x.detach().requires_grad_()
-            x0_hat = self._prior(problem).denoise(x_t, now.t)
+            x0_hat = problem.prior.denoise_at(x_t, now.a, now.b)
             (gradient,) = torch.autograd.grad(self._misfit(problem, x0_hat).sum(), x_t)
         x_t, x0_hat = x_t.detach(), x0_hat.detach()
         if self.weight == "likelihood":
-            x0_hat = x0_hat - (now.b**2 / now.a).to(x_t.dtype) * gradient
+            x0_hat = x0_hat - now.b**2 / now.a * gradient
         visit = Visit(x_t, x0_hat, now)
-        x = self.sampler.move(visit, state.before, then, torch.zeros_like(now.b), rng)
+        x = self.sampler.move(visit, state.before, then, 0.0, rng)
         if self.weight == "published":
             x = x - self.zeta * gradient
         return state.moved(x, visit), {"nfe": torch.ones(len(x), dtype=torch.int64)}

@@ -27,6 +27,7 @@ from bayes_ir.inference.problem import ModelError, Problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers import Langevin
 from bayes_ir.inference.system import System
+from bayes_ir.models.diffusion import Scalar
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["GuidedKernel"]
@@ -72,8 +73,8 @@ class GuidedKernel(ConditionedKernel):
         linear = problem.operator.linear
         system = problem.system if linear else linearised_system(problem, belief.mean)
         pulled_slope, memory, info, pull_back = rule(system, belief, state.memory)
-        x0_hat = belief.x0_hat + self.scale * belief.gain(pulled_slope)
-        curvature = torch.zeros_like(now.b)
+        x0_hat = torch.add(belief.x0_hat, belief.gain(pulled_slope), alpha=self.scale)
+        curvature: Scalar = 0.0
         if isinstance(self.sampler, Langevin):
             curvature = self.scale * belief.stretch**2 * rule.largest_curvature(system, belief.covariance)
         spread = None if pull_back is None else _Spread(system, belief, pull_back)

@@ -75,8 +75,8 @@ class ILVR(PathKernel):
 
     def step(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
         now, then = state.levels
-        visit = Visit(state.x, self._prior(problem).denoise(state.x, now.t), now)
-        x = self.sampler.move(visit, state.before, then, torch.zeros_like(now.b), rng)
+        visit = Visit(state.x, problem.prior.denoise_at(state.x, now.a, now.b), now)
+        x = self.sampler.move(visit, state.before, then, 0.0, rng)
         if state.k < self.steps - round(self.free_fraction * self.steps):
             x = known_part(problem).replace(x, state.x, now, then, rng)
         return state.moved(x, visit), {"nfe": torch.ones(len(x), dtype=torch.int64)}

@@ -78,10 +78,10 @@ class MCG(PathKernel):
         now, then = state.levels
         with torch.enable_grad():
             x_t = state.x.detach().requires_grad_()
-            x0_hat = self._prior(problem).denoise(x_t, now.t)
+            x0_hat = problem.prior.denoise_at(x_t, now.a, now.b)
             (gradient,) = torch.autograd.grad(self._misfit(problem, x0_hat).sum(), x_t)
         visit = Visit(x_t.detach(), x0_hat.detach(), now)
-        x = self.sampler.move(visit, state.before, then, torch.zeros_like(now.b), rng)
+        x = self.sampler.move(visit, state.before, then, 0.0, rng)
         known = known_part(problem)
         x = known.replace(x - self.zeta * known.unseen(gradient), state.x, now, then, rng)
         return state.moved(x, visit), {"nfe": torch.ones(len(x), dtype=torch.int64)}

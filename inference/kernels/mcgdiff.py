@@ -41,6 +41,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from bayes_ir.inference.covariances import ScalarCovariance
 from bayes_ir.inference.denoising_posterior import Calibrated, Isotropic
 from bayes_ir.inference.kernels._replacement import KnownPart, known_part
 from bayes_ir.inference.kernels.base import Info
@@ -50,6 +51,7 @@ from bayes_ir.inference.particles import Clouds, share, take
 from bayes_ir.inference.problem import ModelError, Problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers import DDIM, Level
+from bayes_ir.models.diffusion import Scalar
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["MCGDiff"]
@@ -78,7 +80,7 @@ class _Data(NamedTuple):
         terms = (v - self.known.data).square() / variance + (2 * math.pi * variance).log()
         return -0.5 * torch.where(active, terms, 0.0).sum(-1)
 
-    def move(self, mean: Tensor, n: Tensor, free: Tensor, k: int, z: Tensor) -> Tensor:
+    def move(self, mean: Tensor, n: float, free: Scalar, k: int, z: Tensor) -> Tensor:
         """``x / a`` at level k, from ``N(mean, n^2)`` given the data where active and ``N(mean, free^2)`` elsewhere."""
         moved, m, gamma = mean + free * z, coordinates(self.known, mean), self.gamma(k)
         gain = n**2 / (n**2 + gamma)
@@ -169,7 +171,7 @@ class MCGDiff(SpectralKernel):
         clouds = Clouds.start(math.ceil(rng.draws / self.particles), self.particles, problem.device)
         z = self._normal(problem, clouds, rng)
         mean, free = prior.mean.to(z).expand_as(z), (prior.variance.to(z) + first.ratio**2).sqrt()
-        n = (prior.variance.double().mean() + first.ratio**2).sqrt()
+        n = (prior.mean_variance + first.ratio**2) ** 0.5
         cost = data.log_factor(coordinates(data.known, mean), n**2 + data.gamma(0), data.active(0))
         x = first.a * data.move(mean, n, free, 0, z)
         return PathState(x, schedule, memory=_Memory(data, clouds.weighted(cost)))
@@ -179,9 +181,9 @@ class MCGDiff(SpectralKernel):
         data, clouds = state.memory
         x, k, known = state.x, state.k + 1, data.known
         q, active = self.sampler.transition(now, then), data.active(k)
-        free = (q.noise**2 + q.clean**2 * self._doubt(prior, now)).sqrt() / then.a
-        n = free.clamp(min=now.ratio) if state.last else free
-        mean = q.mean(x, prior.denoise(x, now.t)) / then.a
+        free = (q.noise**2 + q.clean**2 * self._doubt(prior, now)) ** 0.5 / then.a
+        n = max(free, now.ratio) if state.last else free
+        mean = q.mean(x, prior.denoise_at(x, now.a, now.b)) / then.a
         after = data.log_factor(coordinates(known, mean), n**2 + data.gamma(k), active)
         before = data.log_factor(coordinates(known, x) / now.a, data.gamma(k - 1), active)
         u = rng.spawn(len(x)).uniform(*([self.particles] if self.resampling == "multinomial" else []))
@@ -196,16 +198,18 @@ class MCGDiff(SpectralKernel):
             info["log_evidence_error"] = clouds.log_evidence_error[cloud]
         return state.moved(x, memory=_Memory(data, clouds)), info
 
-    def _doubt(self, prior: DiffusionPrior, level: Level) -> Tensor:
+    def _doubt(self, prior: DiffusionPrior, level: Level) -> float:
         """The variance ``r^2`` of a pixel of ``x_0`` around ``x0_hat``."""
         if self.spread == "published":
-            return torch.zeros_like(level.b)
+            return 0.0
         rule = Calibrated(basis="scalar") if self.spread == "calibrated" else Isotropic()
-        return rule.covariance(prior, level).highest
+        variance = rule.covariance(prior, level)
+        assert isinstance(variance, ScalarCovariance)
+        return variance.variance
 
     def _data(self, problem: Problem, schedule: list[Level]) -> _Data:
         known = known_part(problem)
-        ratios = torch.stack([level.ratio for level in schedule]).to(known.noise)
+        ratios = known.noise.new_tensor([level.ratio for level in schedule])
         r2, rho2 = known.noise**2, ratios[:, None] ** 2
         if self.kappa is None:
             last = (rho2 <= r2).long().argmax(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -84,4 +85,10 @@ class PathKernel(Kernel[PathState]):
         return PathState(now.a * x + now.b * rng.normal(*x.shape[1:]), schedule, k)
 
     def _prior(self, problem: Problem) -> DiffusionPrior:
-        return problem.prior.with_diffusion(self.process(problem.prior))
+        return _observed(problem.prior, self.process(problem.prior))
+
+
+@lru_cache(maxsize=1)
+def _observed(prior: DiffusionPrior, process: Diffusion) -> DiffusionPrior:
+    """``prior.with_diffusion(process)``, remembered: every step asks for it."""
+    return prior.with_diffusion(process)

@@ -25,8 +25,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from bayes_ir.inference.denoising_posterior import DenoisingPosterior, Isotropic
 from bayes_ir.inference.kernels.conditioned import ComposedKernel, Conditioned
 from bayes_ir.inference.kernels.guided import GuidedKernel
@@ -84,6 +82,6 @@ class PiGDM(ComposedKernel, GuidedKernel):
         belief = self.denoising_posterior.at(prior, state.x, state.levels[0])
         x0_hat = belief.x0_hat
         gap = h.pinv(problem.y) - h.pinv(h.forward(x0_hat))
-        noise = torch.as_tensor(problem.channel.noise_std, dtype=torch.float64, device=x0_hat.device)
+        noise = problem.channel.noise_std.double()
         weight = 1 / (belief.covariance.highest + noise.square().mean())
         return Conditioned(x0_hat + self.scale * weight * belief.gain(gap))

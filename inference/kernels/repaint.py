@@ -95,7 +95,7 @@ class RePaint(PathKernel):
         if forward:
             x = renoised(state.x, now, then, rng)
         else:
-            visit = Visit(state.x, self._prior(problem).denoise(state.x, now.t), now)
-            x = self.sampler.move(visit, state.before, then, torch.zeros_like(now.b), rng)
+            visit = Visit(state.x, problem.prior.denoise_at(state.x, now.a, now.b), now)
+            x = self.sampler.move(visit, state.before, then, 0.0, rng)
         x = known_part(problem).replace(x, state.x, now, then, rng)
         return state.moved(x, visit), {"nfe": torch.full((len(x),), 0 if forward else 1)}

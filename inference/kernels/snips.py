@@ -81,7 +81,7 @@ class SNIPS(SpectralKernel):
 
     def step(self, problem: Problem, state: PathState, rng: Rng) -> tuple[PathState, Info]:
         now, _ = state.levels
-        visit = Visit(state.x, self._prior(problem).denoise(state.x, now.t), now)
+        visit = Visit(state.x, problem.prior.denoise_at(state.x, now.a, now.b), now)
         noise = rng.normal(*state.x.shape[1:])
         move = final_draw if state.last else self._move
         x = move(known_part(problem), visit, noise)
@@ -91,10 +91,10 @@ class SNIPS(SpectralKernel):
         """One Langevin step at the level of the visit."""
         x, x0_hat, (_, _, b) = visit
         tau = self.step_size
-        unmeasured = x + tau * (x0_hat - x) + (2 * tau) ** 0.5 * b * noise
-        v, v_hat, z = (coordinates(known, image) for image in (x, x0_hat, noise))
-        w = (b / known.noise) ** 2  # s^2 b^2
-        above = b >= known.noise
-        drift = torch.where(above, known.data - v, (1 - w) * (v_hat - v) + w * (known.data - v))
-        alpha = tau * torch.where(above, b**2 - known.noise**2, b**2 * (1 - w)).clamp(min=0)
-        return with_measured(known, unmeasured, v + tau * drift + (2 * alpha).sqrt() * z)
+        unmeasured = torch.lerp(x, x0_hat, tau) + (2 * tau) ** 0.5 * b * noise
+        v, v_hat, z = coordinates(known, torch.stack([x, x0_hat, noise]))
+        # With w = min(s^2 b^2, 1) both measured cases are one.
+        w = (b / known.noise).square().clamp(max=1)
+        alpha = tau * w * (b**2 - known.noise.square()).abs()
+        moved = torch.lerp(v, torch.lerp(v_hat, known.data, w), tau)
+        return with_measured(known, unmeasured, moved + (2 * alpha).sqrt() * z)

@@ -41,7 +41,7 @@ class SpectralKernel(PathKernel):
 
 
 def coordinates(known: KnownPart, x: Tensor) -> Tensor:
-    """``V^T x``: images (B, *event_shape) to (B, r), float64."""
+    """``V^T x``: images (*batch, *event_shape) to (*batch, r), float64."""
     return known.svd.right_adjoint(x.double())
 
 

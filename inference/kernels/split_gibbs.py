@@ -60,7 +60,7 @@ _CALIBRATED, _MOVE = Calibrated(), Ancestral()
 class _State:
     x: Tensor  # (B, *event_shape)
     z: Tensor  # the copy, shaped as x
-    rhos: Tensor  # (sweeps,), float64
+    rhos: list[float]
     k: int = 0
 
     @property
@@ -157,7 +157,7 @@ class SplitGibbs(Kernel[_State]):
         nfe = torch.full((len(x),), self.inner_steps, dtype=torch.int64, device=x.device)
         return replace(state, x=x, z=z, k=state.k + 1), {"nfe": nfe}
 
-    def _coupled(self, problem: Problem, state: _State, rho: Tensor, rng: Rng) -> Tensor:
+    def _coupled(self, problem: Problem, state: _State, rho: float, rng: Rng) -> Tensor:
         """The copy given x and y, the data's noise being what the copy leaves of it."""
         system, x = problem.system, state.x
         svd, s = system.svd, system.svd.singular_values
@@ -165,7 +165,7 @@ class SplitGibbs(Kernel[_State]):
         if isinstance(problem.channel, Gaussian):
             u, w = system.y / system.noise, w.clamp(max=1)
         else:
-            inflation = max(1.0, float(rho * s[0]))
+            inflation = max(1.0, rho * problem.system.largest_eigenvalue**0.5)
             u, w = self._in_cells(problem, system.mean(x), inflation, rng), w / inflation**2
         v = svd.right_adjoint(x.double())
         c = svd.left_adjoint(u.unflatten(-1, problem.operator.measurement_shape)) / s
@@ -173,7 +173,7 @@ class SplitGibbs(Kernel[_State]):
         e = svd.right_adjoint(noise.double())
         return x + noise + svd.right(w * (c - v) + ((1 - w).clamp(min=0).sqrt() - 1) * e).to(x.dtype)
 
-    def _split(self, problem: Problem, state: _State, rho: Tensor, rng: Rng) -> Tensor:
+    def _split(self, problem: Problem, state: _State, rho: float, rng: Rng) -> Tensor:
         """The copy given x and y as published, by perturbing and solving."""
         system, x, z, v = problem.system, state.x, state.z, ScalarCovariance(rho**2)
         gaussian = isinstance(problem.channel, Gaussian)
@@ -192,7 +192,7 @@ class SplitGibbs(Kernel[_State]):
             (lower - mean) / sd, (upper - mean) / sd, rng.uniform(mean.shape[1])
         )
 
-    def _denoised(self, problem: Problem, z: Tensor, rho: Tensor, rng: Rng) -> Tensor:
+    def _denoised(self, problem: Problem, z: Tensor, rho: float, rng: Rng) -> Tensor:
         """The image given z: down from rho, the last move being to a draw of ``N(x0_hat, V)``."""
         levels = self._levels(problem, rho)
         prior = problem.prior.with_diffusion(self._process(problem))
@@ -204,22 +204,22 @@ class SplitGibbs(Kernel[_State]):
             x = q.mean(x, x_0) + q.noise * rng.normal(*shape)
         return x
 
-    def _rhos(self, problem: Problem) -> Tensor:
-        low, largest = problem.prior.noise_range[0], problem.system.largest_eigenvalue.sqrt()
-        least = max(low, float((1 if self.coupling == "exact" else 1 / 3) / largest))
+    def _rhos(self, problem: Problem) -> list[float]:
+        low, largest = problem.prior.noise_range[0], problem.system.largest_eigenvalue**0.5
+        least = max(low, (1 if self.coupling == "exact" else 1 / 3) / largest)
         high = self.rho_max or float(problem.prior.variance.double().max().sqrt())
         falling = torch.linspace(0, 1, self.sweeps, dtype=torch.float64)
         rhos = high * (min(self.rho_min or least, high) / high) ** falling
-        return torch.cat([rhos, rhos[-1:].expand(self.last_sweeps)])
+        return rhos.tolist() + [float(rhos[-1])] * self.last_sweeps
 
-    def _levels(self, problem: Problem, rho: Tensor) -> list[Level]:
+    def _levels(self, problem: Problem, rho: float) -> list[Level]:
         """Noise ratios from rho to the lowest of the prior in equal proportion, and the clean level."""
-        low = torch.as_tensor(problem.prior.noise_range[0], dtype=torch.float64).clamp(max=rho)
+        low = min(problem.prior.noise_range[0], rho)
         share = torch.arange(self.inner_steps, dtype=torch.float64) / max(self.inner_steps - 1, 1)
-        ratios, one = rho * (low / rho) ** share, torch.ones((), dtype=torch.float64)
+        ratios = rho * (low / rho) ** share
         times = self._process(problem).time_at(ratios)
-        levels = [Level(t, one, b) for t, b in zip(times, ratios, strict=True)]
-        return [*levels, Level(0 * one, one, 0 * one)]
+        levels = [Level(t, 1.0, b) for t, b in zip(times.tolist(), ratios.tolist(), strict=True)]
+        return [*levels, Level(0.0, 1.0, 0.0)]
 
     @staticmethod
     def _process(problem: Problem) -> VarianceExploding:

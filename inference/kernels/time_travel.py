@@ -29,7 +29,7 @@ from bayes_ir.inference.kernels.base import Info
 from bayes_ir.inference.kernels.path import PathKernel, PathState
 from bayes_ir.inference.problem import Problem
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers import Level
+from bayes_ir.inference.samplers import Level, root
 
 __all__ = ["Move", "TravellingKernel", "renoised", "time_travel", "visits"]
 
@@ -82,7 +82,7 @@ def visits(levels: Sequence[Level], length: int, repeats: int) -> list[Level]:
 def renoised(x: Tensor, now: Level, then: Level, rng: Rng) -> Tensor:
     """A draw of ``q(x_s | x_t)``, from level ``now`` up to the noisier ``then``, for x (B, *event_shape)."""
     scale = then.a / now.a
-    added = torch.sqrt((then.b**2 - scale**2 * now.b**2).clamp(min=0))
+    added = root(then.b**2 - scale**2 * now.b**2)
     return scale * x + added * rng.normal(*x.shape[1:])
 
 

@@ -48,7 +48,7 @@ from bayes_ir.inference.twisting import twist
 __all__ = ["TwistedSMC"]
 
 _CALIBRATED, _SAMPLER, _ISOTROPIC = Calibrated(), Ancestral(steps=32, grid="calibrated"), Isotropic()
-_TWO_LEVELS = [Level(*torch.tensor([0.0, 1.0, b], dtype=torch.float64)) for b in (2.0, 1.0)]
+_TWO_LEVELS = [Level(0.0, 1.0, b) for b in (2.0, 1.0)]
 
 
 @dataclass(frozen=True)

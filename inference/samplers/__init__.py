@@ -2,7 +2,7 @@
 
 from bayes_ir.inference.samplers.ancestral import Ancestral
 from bayes_ir.inference.samplers.annealed_langevin import Langevin
-from bayes_ir.inference.samplers.base import Level, Sampler, Visit
+from bayes_ir.inference.samplers.base import Level, Sampler, Visit, root
 from bayes_ir.inference.samplers.ddim import DDIM
 from bayes_ir.inference.samplers.flow import FlowODE
 from bayes_ir.inference.samplers.multistep import Multistep
@@ -27,4 +27,5 @@ __all__ = [
     "Transition",
     "TransitionSampler",
     "Visit",
+    "root",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bayes_ir.inference.samplers.base import Level
+from bayes_ir.inference.samplers.base import Level, root
 from bayes_ir.inference.samplers.transition import Transition, TransitionSampler
 
 __all__ = ["Ancestral"]
@@ -35,5 +35,5 @@ class Ancestral(TransitionSampler):
         return Transition(
             kept=alpha * then.b**2 / now.b**2,
             clean=then.a * beta_squared / now.b**2,
-            noise=beta_squared.sqrt() * then.b / now.b,
+            noise=root(beta_squared) * then.b / now.b,
         )

@@ -31,12 +31,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers.base import Level, Sampler, Visit
-from bayes_ir.models.diffusion import Diffusion, VarianceExploding
+from bayes_ir.models.diffusion import Diffusion, Scalar, VarianceExploding
 from bayes_ir.models.priors.base import DiffusionPrior
 from bayes_ir.models.time_grids import geometric_grid
 
@@ -78,9 +77,10 @@ class Langevin(Sampler):
     def process(self, prior: DiffusionPrior) -> Diffusion:
         return VarianceExploding(*prior.noise_range)
 
-    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Scalar, rng: Rng) -> Tensor:
         x_t, x0_hat, now = visit
         # Scaled to the level it leads to, so that the step to the clean image adds no noise.
         alpha = self.step_size / (1 / now.b**2 + curvature) * (then.b / now.b) ** 2
-        moved = then.a * x0_hat + then.b * visit.eps_hat if self.transport or then.b == 0 else x_t
-        return moved - alpha / now.b * visit.eps_hat + torch.sqrt(2 * alpha) * rng.normal(*x_t.shape[1:])
+        eps_hat = visit.eps_hat
+        moved = then.a * x0_hat + then.b * eps_hat if self.transport or then.b == 0 else x_t
+        return moved - alpha / now.b * eps_hat + (2 * alpha) ** 0.5 * rng.normal(*x_t.shape[1:])

@@ -6,30 +6,30 @@ in terms of the (conditioned) denoised mean.  It knows nothing of measurements.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from bayes_ir.inference.rng import Rng
-from bayes_ir.models.diffusion import DDPM, Diffusion, noise_from_denoised
+from bayes_ir.models.diffusion import DDPM, Diffusion, Scalar, noise_from_denoised
 from bayes_ir.models.priors.base import DiffusionPrior
 
-__all__ = ["Level", "Sampler", "Visit"]
+__all__ = ["Level", "Sampler", "Visit", "root"]
 
 
 class Level(NamedTuple):
-    """One time of a schedule: ``x_t = a x_0 + b eps``; float64 scalars."""
+    """One time of a schedule: ``x_t = a x_0 + b eps``."""
 
-    t: Tensor
-    a: Tensor
-    b: Tensor
+    t: float
+    a: float
+    b: float
 
     @property
-    def ratio(self) -> Tensor:
+    def ratio(self) -> float:
         """Noise-to-signal ratio ``b / a``."""
-        return self.b / self.a
+        return self.b / self.a if self.a else math.inf
 
 
 class Visit(NamedTuple):
@@ -53,14 +53,14 @@ class Sampler(ABC):
         """Times of the network evaluations, float64, descending (a time may repeat)."""
 
     @abstractmethod
-    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Scalar, rng: Rng) -> Tensor:
         """The next state.
 
         Args:
             visit: the state, its denoised mean and its level.
             before: the visit before this one; ``None`` at the first.
             then: the level of the next network evaluation; the clean one (1, 0) after the last.
-            curvature: bound of the curvature that conditioning added to ``-log p(x_t)``, a float64 scalar.
+            curvature: bound of the curvature that conditioning added to ``-log p(x_t)``, a number.
             rng: random numbers of the block.
         """
 
@@ -78,6 +78,9 @@ class Sampler(ABC):
         """The levels of :meth:`times` under the prior's diffusion, then the clean one."""
         times = self.times(prior)
         a, b = prior.diffusion.coefficients(times)
-        one, zero = torch.ones_like(a[0]), torch.zeros_like(b[0])
-        levels = [Level(*triple) for triple in zip(times, a, b, strict=True)]
-        return [*levels, Level(zero, one, zero)]
+        return [*map(Level, times.tolist(), a.tolist(), b.tolist()), Level(0.0, 1.0, 0.0)]
+
+
+def root(variance: float) -> float:
+    """``variance^{1/2}``, 0 for a difference that rounding has made negative."""
+    return math.sqrt(max(variance, 0.0))

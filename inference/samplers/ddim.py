@@ -14,9 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
-from bayes_ir.inference.samplers.base import Level
+from bayes_ir.inference.samplers.base import Level, root
 from bayes_ir.inference.samplers.transition import Transition, TransitionSampler
 
 __all__ = ["DDIM"]
@@ -40,6 +38,6 @@ class DDIM(TransitionSampler):
             raise ValueError(f"DDIM: expected 0 <= eta <= 1, got {self.eta}.")
 
     def transition(self, now: Level, then: Level) -> Transition:
-        c = self.eta * then.b / now.b * torch.sqrt(now.b**2 - (now.a / then.a) ** 2 * then.b**2)
-        kept = torch.sqrt(then.b**2 - c**2) / now.b  # of eps_hat, which is (x_t - a x_0) / b
+        c = self.eta * then.b / now.b * root(now.b**2 - (now.a / then.a) ** 2 * then.b**2)
+        kept = root(then.b**2 - c**2) / now.b  # of eps_hat, which is (x_t - a x_0) / b
         return Transition(kept=kept, clean=then.a - kept * now.a, noise=c)

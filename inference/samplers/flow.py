@@ -52,6 +52,6 @@ class FlowODE(ProbabilityFlow):
         """``v``."""
         return visit.eps_hat - visit.x0_hat
 
-    def _length(self, start: Level, end: Level) -> Tensor:
+    def _length(self, start: Level, end: Level) -> float:
         """``t' - t``."""
         return end.b - (end.a + end.b) * start.b / (start.a + start.b)

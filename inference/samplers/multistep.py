@@ -21,14 +21,15 @@ Source: Lu et al. 2022 (arXiv 2211.01095), algorithm 2, and its SDE-DPM-Solver++
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers.base import Level, Visit
+from bayes_ir.inference.samplers.base import Level, Visit, root
 from bayes_ir.inference.samplers.gridded import GriddedSampler
+from bayes_ir.models.diffusion import Scalar
 
 __all__ = ["Multistep"]
 
@@ -55,20 +56,20 @@ class Multistep(GriddedSampler):
         if not 0 <= self.eta <= 1:
             raise ValueError(f"Multistep: expected 0 <= eta <= 1, got {self.eta}.")
 
-    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Scalar, rng: Rng) -> Tensor:
         now = visit.level
         decay = then.ratio / now.ratio  # e^{-h}
         moved = (then.b / now.b) * decay**self.eta * visit.x
         moved = moved + then.a * (1 - decay ** (1 + self.eta)) * _extrapolated(visit, before, then)
         if not self.eta:
             return moved
-        return moved + then.b * torch.sqrt(1 - decay ** (2 * self.eta)) * rng.normal(*moved.shape[1:])
+        return moved + then.b * root(1 - decay ** (2 * self.eta)) * rng.normal(*moved.shape[1:])
 
 
 def _extrapolated(visit: Visit, before: Visit | None, then: Level) -> Tensor:
     """``D``, the denoised mean in the middle of the step."""
     if before is None or then.b == 0:
         return visit.x0_hat
-    h = torch.log(visit.level.ratio / then.ratio)
-    h_before = torch.log(before.level.ratio / visit.level.ratio)
+    h = math.log(visit.level.ratio / then.ratio)
+    h_before = math.log(before.level.ratio / visit.level.ratio)
     return visit.x0_hat + 0.5 * (h / h_before) * (visit.x0_hat - before.x0_hat)

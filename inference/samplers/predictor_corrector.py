@@ -31,7 +31,7 @@ from torch import Tensor
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers.base import Level, Visit
 from bayes_ir.inference.samplers.reverse_sde import ReverseSDE
-from bayes_ir.models.diffusion import score_from_denoised
+from bayes_ir.models.diffusion import Scalar, score_from_denoised
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["PredictorCorrector"]
@@ -70,17 +70,18 @@ class PredictorCorrector(ReverseSDE):
     def times(self, prior: DiffusionPrior) -> Tensor:
         return super().times(prior).repeat_interleave(1 + self.corrector_steps)
 
-    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Scalar, rng: Rng) -> Tensor:
         x_t, x0_hat, now = visit
         if then != now:
             return super().move(visit, before, then, curvature, rng)
         score = score_from_denoised(x_t, x0_hat, now.a, now.b)
         z = rng.normal(*x_t.shape[1:])
+        e: Scalar
         if self.corrector == "published":
             e = 2 * (self.signal_to_noise * _norm(z) / _norm(score)) ** 2
         else:
             e = 2 * self.signal_to_noise**2 / (1 / now.b**2 + curvature)
-        return x_t + e * score + torch.sqrt(2 * e) * z
+        return x_t + e * score + (2 * e) ** 0.5 * z
 
 
 def _norm(v: Tensor) -> Tensor:

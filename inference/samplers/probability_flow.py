@@ -25,6 +25,7 @@ from torch import Tensor
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers.base import Level, Visit
 from bayes_ir.inference.samplers.gridded import GriddedSampler
+from bayes_ir.models.diffusion import Scalar
 from bayes_ir.models.priors.base import DiffusionPrior
 from bayes_ir.models.time_grids import GRIDS
 
@@ -64,7 +65,7 @@ class ProbabilityFlow(GriddedSampler):
         levels = GRIDS[self.grid](prior.diffusion, (self.steps + 1) // 2, noise_range=prior.noise_range)
         return levels.repeat_interleave(2)[1:]
 
-    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Scalar, rng: Rng) -> Tensor:
         corrects = then == visit.level
         start = before if corrects and before is not None else visit
         moved = then.a * start.x0_hat + then.b * start.eps_hat
@@ -76,6 +77,6 @@ class ProbabilityFlow(GriddedSampler):
         """``dX/dr``."""
         return visit.eps_hat
 
-    def _length(self, start: Level, end: Level) -> Tensor:
+    def _length(self, start: Level, end: Level) -> float:
         """``r' - r`` in units of ``x' = a' X'``."""
         return end.a * (end.ratio - start.ratio)

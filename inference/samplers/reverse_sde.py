@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bayes_ir.inference.rng import Rng
-from bayes_ir.inference.samplers.base import Level, Visit
+from bayes_ir.inference.samplers.base import Level, Visit, root
 from bayes_ir.inference.samplers.gridded import GriddedSampler
-from bayes_ir.models.diffusion import score_from_denoised
+from bayes_ir.models.diffusion import Scalar, score_from_denoised
 
 __all__ = ["ReverseSDE"]
 
@@ -49,11 +49,11 @@ class ReverseSDE(GriddedSampler):
 
     steps: int = 1000
 
-    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Scalar, rng: Rng) -> Tensor:
         x_t, x0_hat, now = visit
         if then.b == 0:
             return x0_hat
         alpha = now.a / then.a
         beta_squared = now.b**2 - alpha**2 * then.b**2
         mean = (2 - alpha) * x_t + beta_squared * score_from_denoised(x_t, x0_hat, now.a, now.b)
-        return mean + beta_squared.sqrt() * rng.normal(*x_t.shape[1:])
+        return mean + root(beta_squared) * rng.normal(*x_t.shape[1:])

@@ -20,16 +20,17 @@ from torch import Tensor
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers.base import Level, Visit
 from bayes_ir.inference.samplers.gridded import GriddedSampler
+from bayes_ir.models.diffusion import Scalar
 
 __all__ = ["Transition", "TransitionSampler"]
 
 
 class Transition(NamedTuple):
-    """``q(x_s | x_t, x_0)``; float64 scalars."""
+    """``q(x_s | x_t, x_0)``."""
 
-    kept: Tensor
-    clean: Tensor
-    noise: Tensor
+    kept: float
+    clean: float
+    noise: float
 
     def mean(self, x_t: Tensor, x_0: Tensor) -> Tensor:
         """``kept x_t + clean x_0``, images (B, *event_shape)."""
@@ -49,7 +50,7 @@ class TransitionSampler(GriddedSampler):
     def transition(self, now: Level, then: Level) -> Transition:
         """The law from one level to the next."""
 
-    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Tensor, rng: Rng) -> Tensor:
+    def move(self, visit: Visit, before: Visit | None, then: Level, curvature: Scalar, rng: Rng) -> Tensor:
         q = self.transition(visit.level, then)
         mean = q.mean(visit.x, visit.x0_hat)
         return mean + q.noise * rng.normal(*mean.shape[1:]) if q.noise > 0 else mean

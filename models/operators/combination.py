@@ -88,11 +88,11 @@ class ScaledSVD(SVD):
 
     def left(self, c: Tensor) -> Tensor:
         """``sign(c) U c``."""
-        return self.sign * self.inner.left(c)
+        return self.inner.left(c if self.sign > 0 else -c)
 
     def left_adjoint(self, z: Tensor) -> Tensor:
         """``sign(c) U^T z``."""
-        return self.sign * self.inner.left_adjoint(z)
+        return self.inner.left_adjoint(z if self.sign > 0 else -z)
 
     def right(self, c: Tensor) -> Tensor:
         """``V c``."""

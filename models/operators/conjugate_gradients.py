@@ -53,7 +53,8 @@ def conjugate_gradients(
     x = torch.zeros_like(b) if start is None else start
     r = b if start is None else b - apply(start)
     p, energy = r, _energy(r, dims)
-    goal = tolerance**2 * _energy(b, dims)
+    size = energy if start is None else _energy(b, dims)
+    goal = tolerance**2 * size
     iterations = torch.zeros(b.shape[: b.ndim - rank], dtype=torch.int64, device=b.device)
     for _ in range(max_iterations):
         active = energy > goal
@@ -61,12 +62,11 @@ def conjugate_gradients(
             break
         hp = apply(p)
         alpha = torch.where(active, energy / (p * hp).sum(dims, keepdim=True), 0.0)
-        x, r = x + alpha * p, r - alpha * hp
-        previous, energy = energy, torch.where(active, _energy(r, dims), energy)
-        p = torch.where(active, r + energy / previous * p, p)
+        x, r = torch.addcmul(x, alpha, p), torch.addcmul(r, alpha, hp, value=-1)
+        previous, energy = energy, _energy(r, dims)
+        p = torch.addcmul(r, torch.where(active, energy / previous, 0.0), p)
         iterations += active.reshape(iterations.shape)
-    size = _energy(b, dims).reshape(iterations.shape)
-    residual = torch.where(size > 0, (energy.reshape(iterations.shape) / size).sqrt(), 0.0)
+    residual = torch.where(size > 0, (energy / size).sqrt(), 0.0).reshape(iterations.shape)
     return Solution(x, iterations, residual)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -106,6 +106,12 @@ class DiffusionPrior(TorchDistribution):
         a, b = (c.expand(batch).reshape(-1) for c in self._coefficients(x_t, t))
         return self._denoised_mean(x_t.reshape(-1, *self.event_shape), a, b).reshape(x_t.shape)
 
+    def denoise_at(self, x_t: Tensor, a: float, b: float) -> Tensor:
+        """Denoised mean of ``x_t = a x_0 + b eps``, (*batch, *event_shape), whatever the process that made it."""
+        images = x_t.reshape(-1, *self.event_shape)
+        scales = (torch.full((len(images),), c, dtype=torch.float64, device=x_t.device) for c in (a, b))
+        return self._denoised_mean(images, *scales).reshape(x_t.shape)
+
     def score(self, x_t: Tensor, t: Tensor | float) -> Tensor:
         """Score ``grad log p(x_t) = (a x0_hat - x_t) / b^2``; arguments as in :meth:`denoise`."""
         x0_hat = self.denoise(x_t, t)
@@ -113,6 +119,11 @@ class DiffusionPrior(TorchDistribution):
         ones = (1,) * len(self.event_shape)
         a, b = (c.reshape(*c.shape, *ones) if c.ndim else c for c in (a, b))
         return score_from_denoised(x_t, x0_hat, a, b).to(x_t.dtype)
+
+    @cached_property
+    def mean_variance(self) -> float:
+        """Mean of the marginal variances of the pixels."""
+        return float(self.variance.double().mean())
 
     def calibration(self, basis: str = "pca") -> Calibration:
         """Variances of ``x_0 - x0_hat(x_t)`` in an orthonormal basis at every noise ratio ``b / a``.

@@ -17,8 +17,11 @@ Source: Bao et al. 2022 (arXiv 2201.06503) for a scalar; Peng et al. 2024 (arXiv
 from __future__ import annotations
 
 import copy
+import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -99,6 +102,29 @@ class Calibration:
             return below * v[right - 1] ** (1 - part) * v[right] ** part
 
         return between(self.variances, part[..., None], below[..., None]), between(self.rest, part, below)
+
+    def at_level(self, ratio: float) -> tuple[Tensor, float]:
+        """:meth:`at` of one noise ratio, (R,) and a number that no device is asked for."""
+        return self._between(self.variances, ratio), self._between(self._numbers[1], ratio)
+
+    def scalar_at(self, ratio: float) -> float:
+        """``v`` of a scalar calibration at one noise ratio."""
+        return self._between(self._numbers[1], ratio)
+
+    def _between(self, table: Any, ratio: float) -> Any:
+        """The interpolation of :meth:`at` between the rows of a table."""
+        ratios, _ = self._numbers
+        inside = min(max(ratio, ratios[0]), ratios[-1])
+        right = max(bisect_left(ratios, inside), 1)
+        part = math.log(inside / ratios[right - 1]) / math.log(ratios[right] / ratios[right - 1])
+        below = min(ratio / ratios[0], 1.0) ** 2
+        return below * table[right - 1] ** (1 - part) * table[right] ** part
+
+    @cached_property
+    def _numbers(self) -> tuple[list[float], list[float]]:
+        """The ratios, and the rest or, of a scalar, its variances, off the device."""
+        single = self.variances[:, 0] if self.basis is None else self.rest
+        return self.ratios.tolist(), single.tolist()
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Calibration:
         """The same calibration on another device; ``dtype`` is that of the basis, the variances stay float64.

@@ -110,6 +110,7 @@ class NetworkPrior(DiffusionPrior):
                 f"{density_probes}."
             )
         self.network = network.eval().requires_grad_(False)
+        self._like = _first_parameter(self.network)
         self.sample_steps = sample_steps
         self.churn = churn
         self.density_steps = density_steps
@@ -133,27 +134,28 @@ class NetworkPrior(DiffusionPrior):
     @property
     def dtype(self) -> torch.dtype:
         """Floating point type of the network and the draws."""
-        return self._like().dtype
+        return self._like.dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the network and the draws."""
-        return self._like().device
+        return self._like.device
 
     @property
     def mean(self) -> Tensor:
         """Mean of the data, shaped as ``batch_shape + event_shape``."""
-        return self._mean.to(self._like()).expand(self.batch_shape + self.event_shape)
+        return self._mean.to(self._like).expand(self.batch_shape + self.event_shape)
 
     @property
     def variance(self) -> Tensor:
         """Marginal variances of the data, shaped as ``batch_shape + event_shape``."""
-        return (self._std**2).to(self._like()).expand(self.batch_shape + self.event_shape)
+        return (self._std**2).to(self._like).expand(self.batch_shape + self.event_shape)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> NetworkPrior:
         """The same prior around a copy of the network on another device or in another type."""
         other = copy.copy(self)
         other.network = copy.deepcopy(self.network).to(device=device, dtype=dtype)
+        other._like = _first_parameter(other.network)
         other.calibrations = {name: c.to(device) for name, c in self.calibrations.items()}
         return other
 
@@ -163,7 +165,7 @@ class NetworkPrior(DiffusionPrior):
         shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
         flow = VarianceExploding(*self.noise_range)
         levels = flow.ratio(karras_grid(flow, self.sample_steps)).to(self.device)
-        mean, std = (p.to(self._like()) for p in (self._mean, (self._std**2 + levels[0] ** 2).sqrt()))
+        mean, std = (p.to(self._like) for p in (self._mean, (self._std**2 + levels[0] ** 2).sqrt()))
         start = mean + std * torch.randn(shape, dtype=self.dtype, device=self.device)
         one = torch.ones_like(levels[0])
 
@@ -203,9 +205,10 @@ class NetworkPrior(DiffusionPrior):
             )
         return x0_hat.to(x_t.dtype)
 
-    def _like(self) -> Tensor:
-        """A tensor of the type and device of the network."""
-        return next(self.network.parameters(), torch.empty(0))
+
+def _first_parameter(network: nn.Module) -> Tensor:
+    """A tensor of the type and on the device of the network."""
+    return next(network.parameters(), torch.empty(0))
 
 
 def _noise_range(diffusion: Diffusion, noise_range: tuple[float, float] | None) -> tuple[float, float]:

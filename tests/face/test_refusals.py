@@ -61,10 +61,10 @@ def _no_prior():
     pyro.sample("y", OneBit(A(x), 0.1))
 
 
-def _extra_latent():
+def _two_observed_one_given():
     x = pyro.sample("x", _prior())
-    sigma = pyro.sample("sigma", dist.Gamma(1.0, 1.0))
-    pyro.sample("y", OneBit(A(x), sigma))
+    pyro.sample("y", OneBit(A(x), 0.1))
+    pyro.sample("w", OneBit(A(x), 0.2))
 
 
 def _normal_channel():
@@ -166,7 +166,10 @@ REFUSALS = {
     "image observed": (_sample(data={"x": torch.zeros(4), "y": Y}), "the image site 'x' is itself observed"),
     "no prior site": (_sample(_no_prior), "the model has no image site"),
     "two prior sites": (_sample(_two_priors), r"the model has 2 image sites, \['x', 'w'\]"),
-    "another latent site": (_sample(_extra_latent), "has the latent sites {'sigma': 'Gamma'}"),
+    "a measurement without values": (
+        _sample(_two_observed_one_given),
+        "the measurement site 'w' has no values; .*Predictive",
+    ),
     "no channel": (_sample(_normal_channel), r"kernels need a channel such as Gaussian\(A\(x\), noise_std\)"),
     "a site beside one that is not linear": (
         _sample(_two_observed),

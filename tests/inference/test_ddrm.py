@@ -17,7 +17,6 @@ from bayes_ir.models import DenseOperator, Gaussian, GaussianPrior, OneBit, Oper
 
 F64 = torch.float64
 N = 8
-NONE = torch.zeros((), dtype=F64)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -89,7 +88,7 @@ def published(kernel, x_t, x0_hat, now, then, z, a, noise, y):
 @pytest.mark.parametrize("grid", ["ddim", "geometric"])
 def test_a_step_is_equation_8(eta_b, grid):
     p, kernel = problem(steep(), 0.3), DDRM(steps=20, eta_b=eta_b, grid=grid)
-    ratios = torch.stack([level.ratio for level in at(kernel, p, 0).schedule])
+    ratios = torch.tensor([level.ratio for level in at(kernel, p, 0).schedule], dtype=F64)
     k = int((ratios >= 0.9).sum()) - 1  # the step to the first level below 0.9
     assert 0.3 < ratios[k + 1] < 1  # two directions above their noise, two below, four not measured
     state = at(kernel, p, k)
@@ -136,7 +135,7 @@ def test_nothing_measured_is_ddim(eta):
     x = states[1].x
     while not states[0].done:
         now, then = states[0].levels
-        x = sampler.move(Visit(x, prior.denoise(x, now.t), now), None, then, NONE, rngs[1])
+        x = sampler.move(Visit(x, prior.denoise(x, now.t), now), None, then, 0.0, rngs[1])
         states[0], _ = kernel.step(p, states[0], rngs[0])
         torch.testing.assert_close(states[0].x, x)
 
@@ -149,8 +148,8 @@ def test_identity_below_the_noise_is_a_move_from_y():
     now, then = state.levels
     assert then.ratio < noise
     x0_hat = p.prior.with_diffusion(kernel.process(p.prior)).denoise(state.x, now.t)
-    of_y = Visit(p.y.expand(3, N), x0_hat, Level(NONE, torch.ones_like(NONE), noise + NONE))
-    wanted = Renoise(zeta=kernel.eta**2).move(of_y, None, then, NONE, Rng(7, draws=3, dtype=F64))
+    of_y = Visit(p.y.expand(3, N), x0_hat, Level(0.0, 1.0, noise))
+    wanted = Renoise(zeta=kernel.eta**2).move(of_y, None, then, 0.0, Rng(7, draws=3, dtype=F64))
     torch.testing.assert_close(kernel.step(p, state, Rng(7, draws=3, dtype=F64))[0].x, wanted)
 
 

@@ -125,7 +125,7 @@ def test_variance_of_a_renoised_gaussian(zeta, drawn):
         x0_hat = prior.denoise(x, level.t)
         if drawn:
             q = level.ratio**2
-            x0_hat = x0_hat + (S2 * q / (S2 + q)).sqrt() * noise.normal(N)
+            x0_hat = x0_hat + (S2 * q / (S2 + q)) ** 0.5 * noise.normal(N)
         x = sampler.move(Visit(x, x0_hat, level), None, schedule[k + 1], none, rng)
     wanted = 1.0 if drawn else (1 + math.sqrt(1 - zeta)) / 2
     error = (x.var(0).mean() / (S2 * wanted)).sqrt() - 1  # of one number from N x draws

@@ -64,7 +64,7 @@ def test_guidance_is_the_jacobian_transposed(weight):
     else:
         extra = kernel.zeta * guidance
     visit = Visit(state.x, x0_hat, now)
-    plain = kernel.sampler.move(visit, None, then, torch.zeros_like(now.b), Rng(7, draws=4, dtype=F64))
+    plain = kernel.sampler.move(visit, None, then, 0.0, Rng(7, draws=4, dtype=F64))
     torch.testing.assert_close(moved.x, plain + extra, rtol=1e-9, atol=1e-9)
 
 

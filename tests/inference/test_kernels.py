@@ -270,13 +270,12 @@ def test_qcs_sgm_plus_under_a_gaussian_channel_is_dmps(orthonormal):
 
     problem = read_problem(model, {"y": torch.tensor([1.0, -1.0, 1.0], dtype=F64)})
     x = torch.randn(4, 5, generator=torch.Generator().manual_seed(3), dtype=F64)
-    ratio = torch.tensor(0.7, dtype=F64)
     found = []
     for kernel in (DMPS(), QCSSGMPlus(), QCSSGM()):
         law = problem.prior.with_diffusion(kernel.process(problem.prior))
-        t = law.diffusion.time_at(ratio)
-        a, b = law.diffusion.coefficients(t)
-        state = PathState(a * x, [Level(t, a, b), Level(0 * t, 0 * t + 1, 0 * t)])
+        t = law.diffusion.time_at(0.7)
+        now = Level(float(t), *map(float, law.diffusion.coefficients(t)))
+        state = PathState(now.a * x, [now, Level(0.0, 1.0, 0.0)])
         found.append(kernel.condition(problem, law, state, Rng(0, draws=4, dtype=F64)).x0_hat)
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
     same = torch.allclose(found[2], found[0], rtol=1e-9, atol=1e-9)

@@ -51,7 +51,7 @@ class _White(ComposedKernel):
         gain = v / (v + NOISE**2)
 
         def spread(rng):
-            e = v.sqrt() * rng.normal(N)
+            e = v**0.5 * rng.normal(N)
             return e - gain * a_t.adjoint(a_t(e) + NOISE * rng.normal(*problem.y.shape))
 
         return Conditioned(x0_hat + gain * a_t.adjoint(problem.y - a_t(x0_hat)), spread=spread)

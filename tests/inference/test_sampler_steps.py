@@ -84,7 +84,9 @@ def test_heun_is_that_of_the_prior_network(steps):
         calls.append(s)
         return prior.denoise(v, process.time_at(s))
 
-    wanted = heun_sample(denoise, x, torch.stack([level.b for level in levels[:-1]]).unique().flip(0))
+    wanted = heun_sample(
+        denoise, x, torch.tensor([level.b for level in levels[:-1]], dtype=F64).unique().flip(0)
+    )
     visits, found = walk(sampler, prior, x, levels, None)
     torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
     assert len(visits) == len(calls) == len(sampler.times(prior)) == 33

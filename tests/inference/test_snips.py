@@ -102,7 +102,7 @@ def test_nothing_measured_is_annealed_langevin():
     now, then = state.levels
     assert now == then  # within a level
     visit = Visit(state.x, p.prior.with_diffusion(kernel.process(p.prior)).denoise(state.x, now.t), now)
-    wanted = plain.move(visit, None, then, torch.zeros_like(now.b), Rng(7, draws=3, dtype=F64))
+    wanted = plain.move(visit, None, then, 0.0, Rng(7, draws=3, dtype=F64))
     torch.testing.assert_close(kernel.step(p, state, Rng(7, draws=3, dtype=F64))[0].x, wanted)
 
 

@@ -114,6 +114,18 @@ def test_between_levels_logarithms_are_linear_and_beyond_them_the_limits_hold():
     torch.testing.assert_close(v[0, 2], calibration.at(10.0)[0])
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.01, 0.1, 0.3, 1.0, 10.0, 100.0, 1e9])
+def test_one_level_is_as_a_batch_of_them(ratio):
+    rest = torch.tensor([0.01, 0.3, 1.0], dtype=torch.float64)
+    variances, single = table(rest=rest).at_level(ratio)
+    assert isinstance(single, float)
+    wanted, wanted_rest = table(rest=rest).at(ratio)
+    torch.testing.assert_close(variances, wanted)
+    assert single == pytest.approx(float(wanted_rest))
+    scalar = table(basis=None, variances=rest[:, None])
+    assert scalar.scalar_at(ratio) == pytest.approx(float(scalar.at(ratio)[0]))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -95,6 +95,8 @@ def test_denoiser_sees_the_coefficients_of_each_image():
     one = prior.denoise(x_t[1, 2], 1.0)
     torch.testing.assert_close(together[1, 2], one, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(together, prior.denoise(x_t, 0.1))
+    a, b = map(float, prior.diffusion.coefficients(1.0))
+    torch.testing.assert_close(prior.denoise_at(x_t[1], a, b)[2], one, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("process", [VariancePreserving(), DDPM(), RectifiedFlow()], ids=repr)
