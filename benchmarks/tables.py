@@ -104,9 +104,10 @@ def kernel_cost() -> str:
     """Microseconds per step beyond the network."""
     rows = kept_results("kernel_cost")
     batches = [name for name in rows[0] if name != "kernel"]
-    return markdown(
+    table = markdown(
         ["kernel", *batches], ([short(row["kernel"]), *(f"{row[b]:,.0f}" for b in batches)] for row in rows)
     )
+    return f"Microseconds of one thread per step, beyond the network.\n\n{table}"
 
 
 def calibration_gates() -> str:
