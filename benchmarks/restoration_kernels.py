@@ -5,8 +5,8 @@
 Sixteen MNIST test digits per task, all in one batch (a plate), prior "mnist", Gaussian noise 0.05 (JPEG and phase
 retrieval too), 2 draws per digit.  Per kernel: PSNR and SSIM of the mean of the draws, averaged over digits;
 consistency of the single draws, ``|y - A x| / (0.05 M^1/2)``, which is 1 for draws that fit the data as well as the
-truth does; network evaluations; and time per draw as a multiple of the fastest kernel's on the same task.  Point
-estimates (baselines) have no draws.
+truth does; network evaluations; and time per draw, on one thread, as a multiple of the fastest kernel's on the same
+task.  Point estimates (baselines) have no draws.
 Tasks that the results already hold are kept.
 """
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--only", help="start of the name of a task")
     given = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     truth = test_digits()[0][: given.digits]
     settings = {"digits": given.digits, "draws": given.draws}
     kept = kept_results("restoration_kernels") or {"rows": []}
