@@ -4,7 +4,7 @@ Everything a likelihood score needs is ``diag(K)``, solves with ``I + K``, or K 
 expectation propagation works in.  How they are had depends on V:
 
     V = v I                    kappa = v S^2 from the decomposition of D^-1 A, none per step
-    V in a basis, M <= 2048    K as a matrix, its eigenvalues once per noise level and run
+    V in a basis, M <= 2048    K as a matrix, its eigenvalues once per noise level and operator
     V = (b^2 / a) J            K by conjugate gradients, or as one matrix per draw by M products with J^T
     anything larger            conjugate gradients
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,9 +29,7 @@ from bayes_ir.inference.system import System
 from bayes_ir.models.channels.base import TiltedNormaliser
 from bayes_ir.models.operators.conjugate_gradients import conjugate_gradients
 
-__all__ = ["MatrixFree", "Predictive", "PredictiveCache", "PulledSolution", "Spectral", "predictive"]
-
-PredictiveCache = dict[Any, Any]
+__all__ = ["MatrixFree", "Predictive", "PulledSolution", "Spectral", "predictive"]
 
 _LARGEST_MATRIX = 2048  # measurements whose K is decomposed as a matrix
 _LARGEST_PER_DRAW = 512  # the same for one matrix per draw
@@ -146,13 +144,18 @@ class _Scaled(Spectral):
 
 
 class _Eigen(Spectral):
-    """K decomposed as a matrix (M, M), or as one matrix per draw (B, M, M)."""
+    """K decomposed as a matrix, ``U diag(kappa) U^T``, or as one matrix per draw.
 
-    def __init__(self, system: System, k: Tensor) -> None:
+    Args:
+        system: ``D^-1 A`` and the channel.
+        kappa: eigenvalues, (M,) or (B, M).
+        u: U, (M, M) or (B, M, M).
+        variance: ``diag(K)``, as kappa.
+    """
+
+    def __init__(self, system: System, kappa: Tensor, u: Tensor, variance: Tensor) -> None:
         super().__init__(system)
-        self._variance = k.diagonal(dim1=-2, dim2=-1)
-        kappa, self._u = torch.linalg.eigh((k + k.mT) / 2)
-        self.kappa = kappa.clamp(min=0)
+        self.kappa, self._u, self._variance = kappa, u, variance
 
     @property
     def variance(self) -> Tensor:
@@ -171,14 +174,18 @@ class _Eigen(Spectral):
         return self.system.adjoint(self.left(c), dtype)
 
 
-class _Inverted(Predictive):
-    """K as a matrix (M, M), ``(I + K)^-1`` made from its eigenvalues, for solves alone."""
+def _eigen(k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``kappa``, U and ``diag(K)`` of matrices K."""
+    kappa, u = torch.linalg.eigh((k + k.mT) / 2)
+    return kappa.clamp(min=0), u, k.diagonal(dim1=-2, dim2=-1)
 
-    def __init__(self, system: System, k: Tensor) -> None:
+
+class _Inverted(Predictive):
+    """``(I + K)^-1`` as a matrix (M, M), for solves alone."""
+
+    def __init__(self, system: System, inverse: Tensor, variance: Tensor) -> None:
         super().__init__(system)
-        eigen = _Eigen(system, k)
-        u = eigen.left_matrix()
-        self._variance, self._inverse = eigen.variance, (u / (1 + eigen.kappa)) @ u.mT
+        self._inverse, self._variance = inverse, variance
 
     @property
     def variance(self) -> Tensor:
@@ -257,9 +264,9 @@ def predictive(
         return _Scaled(system, covariance.variance)
     fits = system.shared and m <= _LARGEST_MATRIX and m * n <= 2**24
     if isinstance(covariance, BasisCovariance) and fits:
-        return _kept(system, covariance, _Eigen if spectral else _Inverted)
+        return _kept(system, covariance, spectral)
     if isinstance(covariance, JacobianCovariance) and spectral and system.shared and m <= _LARGEST_PER_DRAW:
-        return _Eigen(system, _matrix_per_draw(system, covariance, like))
+        return _Eigen(system, *_eigen(_matrix_per_draw(system, covariance, like)))
     if spectral and not system.shared:
         raise ModelError(
             f"expectation propagation needs a linear operator, and {system.operator!r} is not linear; use DAPS(), "
@@ -274,25 +281,57 @@ def predictive(
     return MatrixFree(system, covariance, like.dtype, tolerance, max_iterations)
 
 
-def _kept(system: System, covariance: BasisCovariance, kind: type[_Eigen | _Inverted]) -> Predictive:
-    """The law of a noise level, made once per run as long as there is room to keep it."""
-    name = (kind, covariance.name)
-    if name not in system.cache:
-        if "rows" not in system.cache:
-            eye = torch.eye(system.measurements, dtype=torch.float64, device=system.y.device)
-            rows = system.adjoint(eye, torch.float64)
-            basis = covariance.basis.to(dtype=torch.float64)
-            system.cache["rows"] = (rows.flatten(1), basis.analyse(rows))
-        rows, analysed = system.cache["rows"]
-        rest = 0.0 if covariance.basis.complete else covariance.rest
-        k = (analysed * (covariance.variances - rest)) @ analysed.mT
-        if not covariance.basis.complete:
-            k = k + rest * rows @ rows.mT
-        found = kind(system, k)
-        if (len(system.cache) + 1) * system.measurements**2 > _LARGEST_CACHE:
-            return found
-        system.cache[name] = found
-    return system.cache[name]
+class _Level(NamedTuple):
+    """``A V A^T`` of one V, decomposed, for ``D^-1 A = gain A``."""
+
+    covariance: BasisCovariance
+    kappa: Tensor
+    u: Tensor
+    variance: Tensor
+
+
+def _kept(system: System, covariance: BasisCovariance, spectral: bool) -> Predictive:
+    """The law of a noise level, decomposed once per operator as long as there is room to keep it.
+
+    What is kept belongs to A alone, so that other data, and another noise of the same A, find it there.
+    """
+    levels, name = system.cache, covariance.name
+    level = levels.get(name)
+    if level is None or not _same(level.covariance, covariance):
+        level = _Level(covariance, *_eigen(_matrix(system, covariance)))
+        if (len(levels) + 1) * system.measurements**2 <= _LARGEST_CACHE:
+            levels[name] = level
+    kappa, variance = system.gain**2 * level.kappa, system.gain**2 * level.variance
+    if spectral:
+        return _Eigen(system, kappa, level.u, variance)
+    if name not in system.inverses:
+        inverse = (level.u / (1 + kappa)) @ level.u.mT
+        if (len(system.inverses) + 1) * system.measurements**2 > _LARGEST_CACHE:
+            return _Inverted(system, inverse, variance)
+        system.inverses[name] = inverse
+    return _Inverted(system, system.inverses[name], variance)
+
+
+def _same(one: BasisCovariance, two: BasisCovariance) -> bool:
+    """Whether two V of one name are one: names do not tell priors apart."""
+    return one is two or (
+        one.basis is two.basis and one.rest == two.rest and torch.equal(one.variances, two.variances)
+    )
+
+
+def _matrix(system: System, covariance: BasisCovariance) -> Tensor:
+    """``A V A^T``, (M, M)."""
+    basis, complete = covariance.basis, covariance.basis.complete
+    known = system.cache.get("rows")
+    if known is None or known[0] is not basis:
+        eye = torch.eye(system.measurements, dtype=torch.float64, device=system.y.device)
+        rows = system.adjoint(eye, torch.float64) / system.gain
+        known = (basis, rows.flatten(1), basis.to(dtype=torch.float64).analyse(rows))
+        system.cache["rows"] = known
+    _, rows, analysed = known
+    rest = 0.0 if complete else covariance.rest
+    k = (analysed * (covariance.variances - rest)) @ analysed.mT
+    return k if complete else k + rest * rows @ rows.mT
 
 
 def _matrix_per_draw(system: System, covariance: JacobianCovariance, like: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -24,23 +25,43 @@ from bayes_ir.models.channels import Channel
 from bayes_ir.models.channels.base import TiltedNormaliser
 from bayes_ir.models.diffusion import Scalar
 from bayes_ir.models.operators import Diagonal, LinearOperator, Operator
+from bayes_ir.models.operators.combination import Scaled
 from bayes_ir.models.operators.svd import SVD
 
-if TYPE_CHECKING:
-    from bayes_ir.inference.predictive import PredictiveCache
+__all__ = ["PredictiveCache", "System", "measurement_system", "noise_of"]
 
-__all__ = ["System", "measurement_system", "noise_of"]
+PredictiveCache = dict[Any, Any]
 
 
 def measurement_system(operator: LinearOperator, channel: Channel, y: Tensor) -> System:
-    """The system of a linear operator and a channel; of a plate of data sets, whose noise must be one for all."""
+    """The system of a linear operator and a channel; of a plate of data sets, whose noise must be one for all.
+
+    An operator is decomposed once: systems of the same one, with other data or another noise that is the same for all
+    measurements, share what was computed.
+    """
     noise = noise_of(channel, y).reshape(-1, operator.measurement_shape.numel())[0]
-    whitened: LinearOperator = operator.to(dtype=torch.float64)
     if bool((noise == noise[0]).all()):
-        whitened = whitened * (1 / float(noise[0]))
-    else:
-        whitened = Diagonal(1 / noise.reshape(operator.measurement_shape)) @ whitened  # type: ignore[assignment]
-    return System(operator, whitened, channel, y, noise)
+        inner, factor = (
+            (operator.operator, operator.factor) if isinstance(operator, Scaled) else (operator, 1.0)
+        )
+        double, cache = _known(inner)
+        gain = factor / float(noise[0])
+        return System(operator, double * gain, channel, y, noise, gain, cache)
+    whitened = Diagonal(1 / noise.reshape(operator.measurement_shape)) @ operator.to(dtype=torch.float64)
+    return System(operator, whitened, channel, y, noise)  # type: ignore[arg-type]
+
+
+# Nothing here may hold the operator itself, or it would live for ever: None stands for one that is float64 already.
+_KNOWN: WeakKeyDictionary[LinearOperator, tuple[LinearOperator | None, PredictiveCache]] = WeakKeyDictionary()
+
+
+def _known(operator: LinearOperator) -> tuple[LinearOperator, PredictiveCache]:
+    """An operator in float64, which keeps its decomposition, and what was computed with it."""
+    if operator not in _KNOWN:
+        double = operator.to(dtype=torch.float64)
+        _KNOWN[operator] = (None if double is operator else double, {})
+    kept, cache = _KNOWN[operator]
+    return (operator if kept is None else kept), cache
 
 
 class System:
@@ -53,6 +74,8 @@ class System:
         channel: ``p(y | z)``.
         y: measurements, shaped as ``operator.measurement_shape``, or one data set per draw, (B, *measurement_shape).
         noise: the diagonal of D, (M,), float64.
+        gain: g where ``D^-1 A = g A_0`` with an operator A_0 that ``cache`` belongs to.
+        cache: what is known of A_0, see :mod:`bayes_ir.inference.predictive`.
 
     Attributes:
         measurements: M.
@@ -61,13 +84,22 @@ class System:
     """
 
     def __init__(
-        self, operator: Operator, whitened: LinearOperator, channel: Channel, y: Tensor, noise: Tensor
+        self,
+        operator: Operator,
+        whitened: LinearOperator,
+        channel: Channel,
+        y: Tensor,
+        noise: Tensor,
+        gain: float = 1.0,
+        cache: PredictiveCache | None = None,
     ) -> None:
         self.operator = operator
         self.whitened = whitened
         self.measurements = operator.measurement_shape.numel()
         self.noise = noise
-        self.cache: PredictiveCache = {}
+        self.gain = gain
+        self.cache: PredictiveCache = {} if cache is None else cache
+        self.inverses: PredictiveCache = {}
         self._take(channel, y)
 
     def _take(self, channel: Channel, y: Tensor) -> None:

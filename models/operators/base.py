@@ -88,10 +88,14 @@ class Operator(ABC):
         )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """A copy on another device or in another dtype; this one stays as it is."""
+        """A copy on another device or in another dtype; this one stays as it is, and is returned where it fits."""
         where = type(self).__name__
         if isinstance(device, torch.dtype):
             raise TypeError(f"{where}.to: expected a device first, got {device}; try A.to(dtype={device}).")
+        if dtype in (None, self.dtype) and (
+            device is None or torch.empty(0, device=device).device == self.device
+        ):
+            return self
         other = copy.copy(self)
         if dtype is not None:
             other.dtype = as_dtype(f"{where}.to", dtype)

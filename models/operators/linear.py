@@ -205,6 +205,8 @@ class LinearOperator(Operator):
         at the first use, because rounded factors are not orthonormal to the wider precision.
         """
         other = super().to(device, dtype)
+        if other is self:
+            return self
         made = vars(other).pop("svd", None)
         wider = torch.finfo(other.dtype).eps < torch.finfo(self.dtype).eps
         if isinstance(made, SVD) and not wider:

@@ -1,11 +1,14 @@
 """A batch whose rows belong to different data sets: every row is what it would be alone."""
 
+import gc
+import weakref
+
 import pyro
 import pytest
 import torch
 from test_kernel_registry import SHORT
 
-from bayes_ir.inference import DPS, Exact, GuidedDiffusion, ModelError, read_problem
+from bayes_ir.inference import DPS, Calibrated, Exact, GuidedDiffusion, ModelError, read_problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.run import draw_block
 from bayes_ir.models import (
@@ -160,3 +163,66 @@ def test_operators_that_are_not_linear_take_a_plate():
     problem = plate_problem(lambda z: Gaussian(z, 0.1), y, prior, blur)
     for kernel in (DPS(steps=4), GuidedDiffusion(steps=4)):
         assert draw_block(problem, kernel, 0, 0, 0, 2, seed=0).draws.shape == (2, P, *shape)
+
+
+CALIBRATED = GuidedDiffusion(denoising_posterior=Calibrated(), steps=6)
+
+
+def _one_problem(sigma, y, operator):
+    def model():
+        pyro.sample("y", OneBit(operator(pyro.sample("x", _PRIOR)), sigma))
+
+    return read_problem(model, {"y": y})
+
+
+_PRIOR = _prior()
+
+
+def test_other_data_share_what_is_known_of_the_operator_and_nothing_else():
+    first, second = CHANNELS["OneBit"][1][:2]
+    warm = _one_problem(0.3, first, A)
+    CALIBRATED.check(warm)
+    draw_block(warm, CALIBRATED, 0, 0, 0, 2, seed=0)
+    fresh = _one_problem(0.3, second, DenseOperator(A.matrix.clone(), dtype=F64))
+    for again in (warm.with_data(second), _one_problem(0.3, second, A)):
+        assert again.system.cache is warm.system.cache
+        got, expected = (draw_block(p, CALIBRATED, 0, 0, 0, 3, seed=1).draws for p in (again, fresh))
+        torch.testing.assert_close(got, expected)
+
+
+def test_another_noise_or_gain_of_the_same_operator_shares_its_decompositions():
+    y = CHANNELS["OneBit"][1][0]
+    warm = _one_problem(0.3, y, A)
+    draw_block(warm, CALIBRATED, 0, 0, 0, 2, seed=0)
+    known = len(warm.system.cache)
+    for sigma, gain in ((0.8, 1.0), (0.3, -2.5)):
+        operator = A if gain == 1 else gain * A
+        again = _one_problem(sigma, y, operator)
+        fresh = _one_problem(sigma, y, DenseOperator(gain * A.matrix, dtype=F64))
+        got, expected = (draw_block(p, CALIBRATED, 0, 0, 0, 3, seed=1).draws for p in (again, fresh))
+        torch.testing.assert_close(got, expected)
+        assert again.system.cache is warm.system.cache and len(warm.system.cache) == known
+
+
+def test_priors_of_one_operator_are_told_apart():
+    y = CHANNELS["OneBit"][1][0]
+    draw_block(_one_problem(0.3, y, A), CALIBRATED, 0, 0, 0, 2, seed=0)
+    other = GaussianPrior(torch.zeros(N, dtype=F64), 2 * torch.eye(N, dtype=F64))
+
+    def model(operator):
+        pyro.sample("y", OneBit(operator(pyro.sample("x", other)), 0.3))
+
+    got, expected = (
+        draw_block(read_problem(model, {"y": y}, (operator,)), CALIBRATED, 0, 0, 0, 3, seed=1).draws
+        for operator in (A, DenseOperator(A.matrix.clone(), dtype=F64))
+    )
+    torch.testing.assert_close(got, expected)
+
+
+def test_an_operator_is_forgotten_when_nobody_has_it():
+    operator = DenseOperator(A.matrix.clone(), dtype=F64)
+    draw_block(_one_problem(0.3, CHANNELS["OneBit"][1][0], operator), CALIBRATED, 0, 0, 0, 2, seed=0)
+    seen = weakref.ref(operator)
+    del operator
+    gc.collect()
+    assert seen() is None
