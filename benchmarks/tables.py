@@ -110,6 +110,53 @@ def kernel_cost() -> str:
     return f"Microseconds of one thread per step, beyond the network.\n\n{table}"
 
 
+def restoration_kernels() -> str:
+    """PSNR by kernel and task; then SSIM, consistency and cost, averaged over the tasks a kernel serves."""
+    found: Any = kept_results("restoration_kernels")
+    rows, told = (
+        found["rows"],
+        f"{found['digits']} digits, {found['draws']} draws each, PSNR in dB of the mean.",
+    )
+    tasks, kernels = (list(dict.fromkeys(row[name] for row in rows)) for name in ("task", "kernel"))
+    by = {(row["kernel"], row["task"]): row for row in rows}
+
+    def over_tasks(kernel: str, name: str) -> Any:
+        values = [by[kernel, task][name] for task in tasks if name in by.get((kernel, task), {})]
+        return mean(values) if values else ""
+
+    psnr = markdown(
+        ["kernel", *tasks],
+        ([short(k), *(by.get((k, t), {}).get("psnr", "") for t in tasks)] for k in kernels),
+    )
+    columns = ("ssim", "consistency", "nfe", "time / fastest")
+    rest = markdown(["kernel", *columns], ([short(k), *(over_tasks(k, c) for c in columns)] for k in kernels))
+    return f"{told}\n\n{psnr}\n\nMeans over the tasks that a kernel serves.\n\n{rest}"
+
+
+def joint_calibration() -> str:
+    """Smallest adjusted p-value of the ranks, and the largest z-score of Geweke's test."""
+    rows: Any = kept_results("joint_calibration")
+    found = {(row["model"], row["sampler"], row["test"]): row for row in rows}
+    lines = []
+    for model, sampler in dict.fromkeys((row["model"], row["sampler"]) for row in rows):
+        ranks, moves = (found.get((model, sampler, test), {}) for test in ("SBC", "Geweke"))
+        figures = [
+            ranks.get("replications", ""),
+            ranks.get("smallest p, Holm", ""),
+            moves.get("largest |z|", ""),
+        ]
+        lines.append([model, sampler, *figures])
+    return markdown(
+        ["model", "sampler", "replications", "smallest p, Holm", "Geweke, largest of 10 z"], lines
+    )
+
+
+def plate_cost() -> str:
+    """Processor time of a plate over that of as many draws of one image."""
+    found: Any = kept_results("plate_cost")
+    return markdown(["case", "plate / one image"], (list(row.values()) for row in found["rows"]))
+
+
 def calibration_gates() -> str:
     """Rejection rates at the 5 % level; size and power of the uniformity test."""
     found: Any = kept_results("calibration_gates")
@@ -198,6 +245,9 @@ TABLES = {
         sampler_accuracy,
         exact_posterior,
         quantized_cells,
+        restoration_kernels,
+        joint_calibration,
+        plate_cost,
         kernel_cost,
         calibration_gates,
         bits_per_dimension,
