@@ -151,6 +151,25 @@ def joint_calibration() -> str:
     )
 
 
+def noise_level() -> str:
+    """An unknown noise level: error and coverage of its 90 % interval."""
+    rows: Any = kept_results("noise_level")
+    lines = []
+    for name in dict.fromkeys(row["problem"] for row in rows):
+        here = [row for row in rows if row["problem"] == name]
+        columns = ("error / sd", "sd of log sigma", "covered", "effective size")
+        lines.append([name, len(here), *(mean(float(row[c]) for row in here) for c in columns)])
+    header = [
+        "problem",
+        "problems",
+        "mean error / sd",
+        "sd of log sigma",
+        "covered by 90 %",
+        "effective size",
+    ]
+    return markdown(header, lines)
+
+
 def plate_cost() -> str:
     """Processor time of a plate over that of as many draws of one image."""
     found: Any = kept_results("plate_cost")
@@ -247,6 +266,7 @@ TABLES = {
         quantized_cells,
         restoration_kernels,
         joint_calibration,
+        noise_level,
         plate_cost,
         kernel_cost,
         calibration_gates,
