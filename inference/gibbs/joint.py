@@ -54,9 +54,19 @@ class JointModel:
     _seen: dict[int, tuple[Any, Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def problem(self, theta: Theta) -> Problem:
-        """The problem of the image given theta."""
+        """The problem of the image given theta.
+
+        Raises:
+            ModelError: saying at which theta the model cannot be read.
+        """
         args, kwargs = self.arguments
-        return read_problem(self.model, self.data | theta, args, kwargs)
+        try:
+            return read_problem(self.model, self.data | theta, args, kwargs)
+        except ModelError as error:
+            if not theta:
+                raise
+            where = ", ".join(f"{name} = {_shown(value)}" for name, value in theta.items())
+            raise ModelError(f"at {where}: {error}") from error
 
     def start(self) -> Theta:
         """Theta from its prior, by Pyro's generator."""
@@ -84,7 +94,7 @@ class JointModel:
     def log_joint(self, x: Tensor, theta: Theta) -> Tensor:
         """``log p(y, x, theta)``, up to what does not depend on theta."""
         with torch.no_grad():
-            return poutine.trace(self.given(x, theta)).get_trace().log_prob_sum()
+            return torch.as_tensor(poutine.trace(self.given(x, theta)).get_trace().log_prob_sum())
 
     def derived(self, x: Tensor, theta: Theta) -> Theta:
         """The ``pyro.deterministic`` sites at one draw."""
@@ -198,6 +208,10 @@ class _MeanImage(Messenger):
                 "may leave the posterior improper; give it a wide proper one, such as dist.Normal(0, 10) or "
                 "dist.LogNormal(0, 3)."
             )
+
+
+def _shown(value: Tensor) -> str:
+    return f"{float(value):.4g}" if value.numel() == 1 else f"a tensor of shape {tuple(value.shape)}"
 
 
 def _same(one: DiffusionPrior, two: DiffusionPrior) -> bool:

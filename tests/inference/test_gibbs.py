@@ -219,6 +219,17 @@ def test_refusals():
     with pytest.raises(ValueError, match="drawn chain by chain; leave it out"):
         bir.sample(two_sensors, data=data, block_size=3, progress=False)
 
+    def growing():
+        x = pyro.sample("x", PRIOR)
+        more = pyro.sample("more", dist.Bernoulli(torch.tensor(1.0)))
+        operator = DenseOperator(_normal(12 + int(more), N, seed=0), dtype=F64)
+        pyro.sample("y", Gaussian(operator(x), 0.3))
+
+    with pytest.raises(
+        ModelError, match=r"at more = 1: data\['y'\] has shape \(12,\); DenseOperator measures .*13"
+    ):
+        bir.sample(growing, data=y, progress=False)
+
     def with_parameter():
         x = pyro.sample("x", PRIOR)
         pyro.sample("y", Gaussian(A(x), pyro.param("s", torch.tensor(0.3, dtype=F64))))
