@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bayes_ir.arguments import image_dtype, natural, usable_device
-from bayes_ir.inference import BlockedGibbs, Kernel, Problem, read_joint
+from bayes_ir.inference import BlockedGibbs, Enumerated, Kernel, Problem, read_joint
 from bayes_ir.models import LinearOperator
 from bayes_ir.plan import Plan, plan_of
 from bayes_ir.progress import progress_bar
@@ -64,7 +64,7 @@ def simulate(
 
 def sample(
     model: Callable,
-    kernel: Kernel | BlockedGibbs | None = None,
+    kernel: Kernel | BlockedGibbs | Enumerated | None = None,
     data: Mapping[str, Any] | None = None,
     *,
     draws: int = 1000,
@@ -83,6 +83,7 @@ def sample(
 
     With latent sites beside the image (a noise level, a gain, a label) the draws are those of a blocked Gibbs sampler,
     whose settings are :class:`~bayes_ir.inference.BlockedGibbs`; a kernel of the image alone is used inside of it.
+    One discrete site can be summed out instead, by :class:`~bayes_ir.inference.Enumerated`.
 
     Args:
         model: Pyro model ``x ~ prior, y ~ channel(A(x))``, conditioned or not; see

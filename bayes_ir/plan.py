@@ -1,7 +1,8 @@
 """What one call of ``sample`` will do: the problem, the settings, and the blocks of draws as they are made.
 
 A model whose only unknown is the image is drawn by its kernel, block by block; one with nuisance parameters by blocked
-Gibbs sampling, one chain to a block.  What follows (sinks, progress, attributes) need not know which.
+Gibbs sampling, one chain to a block, or by evidence where they are one discrete site and this is asked for.  What
+follows (sinks, progress, attributes) need not know which.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from bayes_ir.arguments import natural
 from bayes_ir.inference import (
     Block,
     BlockedGibbs,
+    Enumerated,
     JointModel,
+    ModelError,
     Problem,
     draw_blocks,
+    enumerated_block,
+    enumerated_site,
     gibbs_chain,
     read_problem,
 )
@@ -78,6 +83,8 @@ def plan_of(
     """
     prepare = partial(Problem.to, device=device, dtype=dtype)
     counts = {"seed": seed, "draws": draws, "chains": chains}
+    if isinstance(kernel, Enumerated):
+        return _of_enumerated(joint, kernel, prepare, counts, block_size)
     if joint.site and joint.latents:
         return _of_joint(joint, kernel, prepare, counts, block_size, progress)
     args, kwargs = joint.arguments
@@ -137,6 +144,37 @@ def _of_joint(
 
     shapes = {name: tuple(value.shape) for name, value in kept.items()}
     return Plan(problem, settings, gibbs.sweeps(counts["draws"]), shapes, blocks)
+
+
+def _of_enumerated(
+    joint: JointModel,
+    kernel: Enumerated,
+    prepare: Callable[[Problem], Problem],
+    counts: dict[str, int],
+    block_size: int | None,
+) -> Plan:
+    name, values, _ = enumerated_site(joint)
+    problem = prepare(joint.problem({name: values[0]}))
+    if problem.data_sets:
+        raise ModelError(
+            f"Enumerated takes one image, and the image {problem.site!r} sits in the plate {problem.plate!r}; sample "
+            "the images one by one, or use BlockedGibbs()."
+        )
+    for value in values:
+        kernel.image.check(prepare(joint.problem({name: value})))
+    size = natural("sample", "block_size", kernel.image.block_size if block_size is None else block_size, 1)
+    settings = settings_of(problem, kernel.image) | counts | {"block_size": size, "kernel": repr(kernel)}
+    settings |= {"nuisances": [name]}
+
+    def blocks(skip: Skip, on_step: OnStep) -> Iterator[Block]:
+        for chain, index, start, count in block_plan(counts["draws"], counts["chains"], size):
+            if not skip(chain, index):
+                yield enumerated_block(
+                    joint, kernel, prepare, chain, index, start, count, seed=counts["seed"], on_step=on_step
+                )
+
+    shapes: dict[str, tuple[int, ...]] = {name: (), f"{name}_probability": (len(values),)}
+    return Plan(problem, settings, len(values) * kernel.image.length(problem), shapes, blocks)
 
 
 def _mean(problem: Problem) -> torch.Tensor:

@@ -9,7 +9,16 @@ from bayes_ir.inference.denoising_posterior import (
     Tweedie,
 )
 from bayes_ir.inference.exact import Exact, component_weights, exact_posterior, log_evidence
-from bayes_ir.inference.gibbs import BlockedGibbs, GibbsSweeps, JointModel, gibbs_chain, read_joint
+from bayes_ir.inference.gibbs import (
+    BlockedGibbs,
+    Enumerated,
+    GibbsSweeps,
+    JointModel,
+    enumerated_block,
+    enumerated_site,
+    gibbs_chain,
+    read_joint,
+)
 from bayes_ir.inference.kernels import (
     DAPS,
     DDNM,
@@ -80,6 +89,7 @@ __all__ = [
     "DDNMPlus",
     "DenoisingPosterior",
     "DiffPIR",
+    "Enumerated",
     "Exact",
     "Flat",
     "FlowODE",
@@ -111,6 +121,8 @@ __all__ = [
     "TwistedSMC",
     "component_weights",
     "draw_blocks",
+    "enumerated_block",
+    "enumerated_site",
     "exact_posterior",
     "gibbs_chain",
     "kernels",
