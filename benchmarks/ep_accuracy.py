@@ -18,7 +18,8 @@ from _results import write_results
 from bayes_ir.inference.covariances import ScalarCovariance
 from bayes_ir.inference.exact.truncated_gibbs import truncated_gaussian_gibbs
 from bayes_ir.inference.expectation_propagation import expectation_propagation
-from bayes_ir.inference.predictive import Spectral, predictive
+from bayes_ir.inference.predictive import predictive
+from bayes_ir.inference.predictive_laws import Spectral
 from bayes_ir.inference.system import measurement_system
 from bayes_ir.models import (
     Channel,

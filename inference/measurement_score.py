@@ -24,7 +24,8 @@ from torch import Tensor
 from bayes_ir.inference.covariances import ImageCovariance, ScalarCovariance
 from bayes_ir.inference.denoising_posterior import Belief
 from bayes_ir.inference.expectation_propagation import Sites, expectation_propagation, range_slope
-from bayes_ir.inference.predictive import Spectral, predictive
+from bayes_ir.inference.predictive import predictive
+from bayes_ir.inference.predictive_laws import Spectral
 from bayes_ir.inference.problem import ModelError, Problem
 from bayes_ir.inference.system import System
 from bayes_ir.models.channels import Channel, Gaussian

@@ -39,7 +39,8 @@ from bayes_ir.inference.expectation_propagation import (
     log_site_integral,
     range_slope,
 )
-from bayes_ir.inference.predictive import Spectral, predictive
+from bayes_ir.inference.predictive import predictive
+from bayes_ir.inference.predictive_laws import Spectral
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers import Transition
 from bayes_ir.inference.system import System

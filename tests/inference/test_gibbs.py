@@ -256,7 +256,7 @@ def test_refusals():
 
     with pytest.raises(TypeError, match="the image 'x' is all that this model leaves unknown"):
         bir.sample(plain, BlockedGibbs(), y, progress=False)
-    with pytest.raises(ModelError, match="this one has {'sigma': 'LogNormal'}; use BlockedGibbs"):
+    with pytest.raises(ModelError, match=r"this one has \{'sigma': 'LogNormal'\}; use BlockedGibbs"):
         bir.sample(two_sensors, Enumerated(), data, progress=False)
     with pytest.raises(TypeError, match=r"which GuidedDiffusion.* does not know; use Exact"):
         Enumerated(image=GuidedDiffusion())
