@@ -160,8 +160,10 @@ def test_a_label_that_chooses_the_prior():
         x = pyro.sample("x", GaussianPrior(means[label], 0.5 * COVARIANCE))
         pyro.sample("y", Gaussian(B(x), 0.8))
 
-    assert read_joint(model).prior_depends and not read_joint(two_sensors).prior_depends
     y = bir.simulate(model, seed=9)["y"]
+    assert read_joint(model, {"y": y}).prior_depends
+    made = bir.simulate(two_sensors, seed=5)
+    assert not read_joint(two_sensors, {name: made[name] for name in ("a", "b")}).prior_depends
     tree = bir.sample(model, BlockedGibbs(warmup=20), {"y": y}, draws=500, chains=2, seed=4, progress=False)
     matrix = B.matrix.numpy()
     spread = matrix @ (0.5 * COVARIANCE.numpy()) @ matrix.T + 0.64 * np.eye(5)
