@@ -10,8 +10,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/bayes-ir run one-bit-digit --kernel QCSSGMPlus --draws 16 --chains 4 --seed 0 --out runs/one-bit-digit
 
+# One process to a core and one thread to a process: the tensors of most tests are too small to share.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # Linters; the type checker runs on the wings as they are installed, joined in one package.
 lint: $(STAMP)
