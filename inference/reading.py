@@ -25,7 +25,7 @@ from bayes_ir.models.channels import Channel
 from bayes_ir.models.operators import Operator
 from bayes_ir.models.priors.base import DiffusionPrior
 
-__all__ = ["as_values", "is_bookkeeping", "read_problem"]
+__all__ = ["as_values", "read_problem", "refuse_unknown", "sample_sites"]
 
 
 class _Reader(Messenger):
@@ -76,10 +76,8 @@ def read_problem(
         trace = pyro.poutine.trace(pyro.condition(model, data=values)).get_trace(
             *model_args, **(model_kwargs or {})
         )
-    sites: dict[str, Any] = {
-        n: s for n, s in trace.nodes.items() if s["type"] == "sample" and not is_bookkeeping(s)
-    }
-    _refuse_unknown(values, sites)
+    sites = sample_sites(trace)
+    refuse_unknown(values, sites)
     site = _image_site(sites)
     prior: DiffusionPrior = sites[site]["fn"]
     image, data_sets = sites[site]["value"], _data_sets(site, sites[site])
@@ -113,9 +111,15 @@ def as_values(data: Mapping[str, Any] | None) -> dict[str, Tensor]:
     return {name: _as_tensor(name, value) for name, value in (data or {}).items()}
 
 
-def is_bookkeeping(site: Any) -> bool:
-    """Whether a site is one of a plate or a ``pyro.deterministic``."""
-    return type(site["fn"]).__name__ == "_Subsample" or bool(site["infer"].get("_deterministic"))
+def sample_sites(trace: Any) -> dict[str, Any]:
+    """The sample sites of a trace, without those of plates and without ``pyro.deterministic``."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample"
+        and type(site["fn"]).__name__ != "_Subsample"
+        and not site["infer"].get("_deterministic")
+    }
 
 
 def _as_tensor(name: str, value: Any) -> Tensor:
@@ -127,7 +131,8 @@ def _as_tensor(name: str, value: Any) -> Tensor:
         ) from error
 
 
-def _refuse_unknown(values: Mapping[str, Tensor], sites: Mapping[str, Any]) -> None:
+def refuse_unknown(values: Mapping[str, Tensor], sites: Mapping[str, Any]) -> None:
+    """Refuse values of sites that the model does not have, and a model in which nothing is observed."""
     unknown = sorted(set(values) - set(sites))
     if unknown:
         raise ModelError(

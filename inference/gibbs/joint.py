@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bayes_ir.inference.measured_sites import unwrapped
 from bayes_ir.inference.problem import ModelError, Problem
-from bayes_ir.inference.reading import as_values, is_bookkeeping, read_problem
+from bayes_ir.inference.reading import as_values, read_problem, refuse_unknown, sample_sites
 from bayes_ir.models.channels import Channel
 from bayes_ir.models.priors.base import DiffusionPrior
 
@@ -140,18 +140,17 @@ def read_joint(
     Arguments as for :func:`~bayes_ir.inference.read_problem`.
 
     Raises:
-        ModelError: for a latent site with an improper prior, or a measurement without values.
+        ModelError: for data of unknown sites, nothing observed, a latent site with an improper prior, or a measurement
+            without values.
 
     Warns:
         UserWarning: for a ``pyro.param``, which is taken at its present value.
     """
     values, kwargs = as_values(data), dict(model_kwargs or {})
     one, two = (_prior_run(model, values, model_args, kwargs) for _ in range(2))
-    latents = {
-        name: node["fn"]
-        for name, node in one.nodes.items()
-        if node["type"] == "sample" and not node["is_observed"] and type(node["fn"]).__name__ != "_Subsample"
-    }
+    sites = sample_sites(one)
+    refuse_unknown(values, sites)
+    latents = {name: site["fn"] for name, site in sites.items() if not site["is_observed"]}
     images = [name for name, fn in latents.items() if isinstance(unwrapped(fn), DiffusionPrior)]
     for name, node in one.nodes.items():
         if node["type"] == "param":
@@ -162,7 +161,7 @@ def read_joint(
                 stacklevel=3,
             )
     nuisances = {name: fn for name, fn in latents.items() if name not in images}
-    _refuse_unmeasured(one, nuisances)
+    _refuse_unmeasured(nuisances)
     depends = bool(images) and bool(nuisances) and not _same(*(t.nodes[images[0]]["fn"] for t in (one, two)))
     derived = tuple(n for n, node in one.nodes.items() if node.get("infer", {}).get("_deterministic"))
     site = images[0] if len(images) == 1 else ""
@@ -175,21 +174,14 @@ def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, An
         return poutine.trace(pyro.condition(model, data=values)).get_trace(*args, **kwargs)
 
 
-def _refuse_unmeasured(trace: Any, latents: Mapping[str, Any]) -> None:
+def _refuse_unmeasured(latents: Mapping[str, Any]) -> None:
     """Refuse measurements that have no values: they are not nuisance parameters."""
-    bare = [name for name, fn in latents.items() if isinstance(unwrapped(fn), Channel)]
-    if not bare:
-        return
-    observed = [n for n in trace.observation_nodes if not is_bookkeeping(trace.nodes[n])]
-    if not observed:
-        raise ModelError(
-            f"nothing is observed: the latent sites are {sorted(trace.stochastic_nodes)}; pass `data={{'y': y}}` or "
-            "condition the model with pyro.condition."
-        )
-    raise ModelError(
-        f"the measurement site {bare[0]!r} has no values; give them in `data`, or take the site out of the model and "
-        "draw it afterwards with pyro.infer.Predictive."
-    )
+    for name, fn in latents.items():
+        if isinstance(unwrapped(fn), Channel):
+            raise ModelError(
+                f"the measurement site {name!r} has no values; give them in `data`, or take the site out of the model "
+                "and draw it afterwards with pyro.infer.Predictive."
+            )
 
 
 class _MeanImage(Messenger):

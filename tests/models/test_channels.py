@@ -152,8 +152,11 @@ class TestQuantizedByThresholds(TestQuantizedUniform):
 
 
 CASES = [TestGaussian, TestOneBit, TestQuantizedUniform, TestQuantizedByThresholds, PoissonCase]
+# A StackedChannel is made of the others, and tested beside the models that need it (tests/inference/test_structure.py).
 EXPORTED = [
-    getattr(channels, name) for name in channels.__all__ if name not in ("Channel", "TiltedNormaliser")
+    getattr(channels, name)
+    for name in channels.__all__
+    if name not in ("Channel", "StackedChannel", "TiltedNormaliser")
 ]
 
 
