@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from bayes_ir.models.operators import LinearOperator, Operator
 from bayes_ir.models.priors.base import DiffusionPrior
 
 __all__ = ["checked"]
+
+_GAINS: WeakKeyDictionary[LinearOperator, Tensor] = WeakKeyDictionary()
 
 
 def checked(name: str, measured: Measured, prior: DiffusionPrior) -> Measured:
@@ -50,7 +54,12 @@ def _check_units(y: Tensor, operator: Operator, channel: Channel, prior: Diffusi
         return
     low, high = prior.data_range
     largest = max(abs(low), abs(high)) * prior.event_shape.numel() ** 0.5
-    gain = operator.gram_diagonal().double().sqrt() if operator.has_svd else torch.tensor(operator.norm())
+    if operator not in _GAINS:  # a Gibbs sampler reads the same model again and again
+        known = operator.has_svd
+        _GAINS[operator] = (
+            operator.gram_diagonal().double().sqrt() if known else torch.tensor(operator.norm())
+        )
+    gain = _GAINS[operator]
     bound = gain * largest + 10 * torch.as_tensor(channel.noise_std).double()
     excess = (y.abs() - bound.to(y.device)).amax()
     if excess > 0:
