@@ -1,7 +1,8 @@
 r"""How nuisance parameters move given the image: the no-U-turn sampler, or their exact law where it can be listed.
 
 Continuous sites move together by Pyro's NUTS on ``log p(theta | x, y)`` in unconstrained coordinates; step size and
-mass matrix are learnt over the warm-up of the whole Gibbs chain, in which the target changes with the image.  A site
+mass matrix are learnt over the warm-up of the whole Gibbs chain, in which the target changes with the image.  A short
+warm-up takes several states a sweep, because NUTS needs some 150 of them, which cost no network call.  A site
 with finitely many values is drawn from its exact conditional,
 
     p(theta_k = v | rest) = p(y, x, theta_-k, v) / sum_v' p(y, x, theta_-k, v'),
@@ -13,6 +14,7 @@ Source: Hoffman and Gelman 2014 (NUTS); Geman and Geman 1984 (Gibbs sampling).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -35,13 +37,16 @@ class Update(Protocol):
         ...
 
 
+_ADAPTATION = 150  # states of NUTS in a warm-up, at least
+
+
 class NutsUpdate:
     """All continuous sites together, by NUTS.
 
     Args:
         joint: the model.
         names: the sites.
-        warmup: states over which the kernel adapts.
+        warmup: calls over which the kernel adapts.
         transitions: states per call.
         max_tree_depth: doublings of a trajectory at most.
     """
@@ -51,6 +56,8 @@ class NutsUpdate:
     ) -> None:
         self._joint, self._names = joint, names
         self._warmup, self._transitions, self._depth = warmup, transitions, max_tree_depth
+        self._adapting = max(transitions, math.ceil(_ADAPTATION / warmup)) if warmup else transitions
+        self._calls = 0
         self._x: Tensor | None = None
         self._known: Theta = {}
         self._kernel: NUTS | None = None
@@ -63,8 +70,9 @@ class NutsUpdate:
             kernel.clear_cache()  # its energy and gradient are those of the image before
             z = {name: self._transforms[name](theta[name]) for name in self._names}
             diverged = _divergences(kernel)
-            for _ in range(self._transitions):
+            for _ in range(self._adapting if self._calls < self._warmup else self._transitions):
                 z = kernel.sample(z)
+        self._calls += 1
         moved = {name: self._transforms[name].inv(z[name]).detach() for name in self._names}
         diverged = _divergences(kernel) - diverged
         return theta | moved, {"nuts_step_size": float(kernel.step_size), "nuts_diverging": diverged}
@@ -85,7 +93,7 @@ class NutsUpdate:
             max_tree_depth=self._depth,
         )
         kernel.initial_params = initial
-        kernel.setup(self._warmup * self._transitions)
+        kernel.setup(self._warmup * self._adapting)
         self._kernel = kernel
         return kernel
 
