@@ -153,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--replications", type=int, default=300)
     parser.add_argument("--alarms", type=int, default=100, help="replications of the row that has to fail")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=6000)
     options = parser.parse_args()
     torch.set_num_threads(1)
     kept = kept_results("joint_calibration") or []
