@@ -36,7 +36,8 @@ def _cell(value: Any) -> str:
 
 def short(kernel: str) -> str:
     """A kernel's repr with only the settings that are not its default; what is no kernel as it is."""
-    return f"`{brief(parse_kernel(kernel))}`" if kernel.endswith(")") else kernel
+    is_kernel = kernel[:1].isupper() and kernel.endswith(")")
+    return f"`{brief(parse_kernel(kernel))}`" if is_kernel else kernel
 
 
 def exact_posterior() -> str:
@@ -170,6 +171,28 @@ def noise_level() -> str:
     return markdown(header, lines)
 
 
+def digit_label() -> str:
+    """Posterior probabilities of the label of a digit from signs, and how well they are calibrated."""
+    rows: Any = kept_results("digit_label")
+    columns = ("accuracy", "confidence", "log p of the truth", "calibration error")
+    table = markdown(
+        ["truths", "measurements", "digits", *columns],
+        ([row["truths"], row["measurements"], row["digits"], *(row[c] for c in columns)] for row in rows),
+    )
+    curves = markdown(
+        ["truths", "measurements", "probability: share of labels that were true (number)"],
+        (
+            [
+                row["truths"],
+                row["measurements"],
+                ", ".join(f"{c['probability']:.2f}: {c['true']:.2f} ({c['labels']})" for c in row["curve"]),
+            ]
+            for row in rows
+        ),
+    )
+    return f"{table}\n\n{curves}"
+
+
 def plate_cost() -> str:
     """Processor time of a plate over that of as many draws of one image."""
     found: Any = kept_results("plate_cost")
@@ -267,6 +290,7 @@ TABLES = {
         restoration_kernels,
         joint_calibration,
         noise_level,
+        digit_label,
         plate_cost,
         kernel_cost,
         calibration_gates,
