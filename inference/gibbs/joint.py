@@ -28,6 +28,7 @@ from bayes_ir.models.priors.base import DiffusionPrior
 __all__ = ["JointModel", "read_joint"]
 
 Theta = dict[str, Tensor]
+_MOST_SENSORS = 16  # whose answers are remembered for the present image
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +125,11 @@ class _Remembered(Messenger):
 
     def _pyro_post_operator(self, msg: Any) -> None:
         operator, x = msg["args"]
-        if not msg["value"].requires_grad:
+        if msg["value"].requires_grad:  # an operator that depends on theta
+            return
+        if len(self._seen) == _MOST_SENSORS or any(image is not x for _, image, _ in self._seen.values()):
             self._seen.clear()
-            self._seen[id(operator)] = (operator, x, msg["value"])
+        self._seen[id(operator)] = (operator, x, msg["value"])
 
 
 def read_joint(

@@ -210,6 +210,37 @@ def test_a_label_summed_out_has_its_probability(image):
     assert (nearest == label).mean() > 0.9
 
 
+def test_operators_that_do_not_depend_on_theta_are_applied_once_to_an_image():
+    calls = []
+
+    class Counted(DenseOperator):
+        def forward(self, x):
+            calls.append(x)
+            return super().forward(x)
+
+    first, second = Counted(A.matrix, dtype=F64), Counted(B.matrix, dtype=F64)
+
+    def model():
+        x = pyro.sample("x", PRIOR)
+        sigma, gain = pyro.sample("sigma", SIGMA), pyro.sample("gain", SIGMA)
+        pyro.sample("a", Gaussian(first(x), sigma))
+        pyro.sample("b", Gaussian(second(x), 0.3))
+        pyro.sample("c", Gaussian((gain * B)(x), 0.3))
+
+    data = {"a": torch.zeros(12, dtype=F64), "b": torch.zeros(5, dtype=F64), "c": torch.ones(5, dtype=F64)}
+    joint, x = read_joint(model, data), _normal(N, seed=3)
+    calls.clear()
+    found = [
+        joint.log_joint(x, {"sigma": torch.tensor(s, dtype=F64), "gain": torch.tensor(0.5, dtype=F64)})
+        for s in (0.2, 0.4, 0.8)
+    ]
+    assert len(calls) == 2 and len(set(found)) == 3
+    other = joint.log_joint(
+        x + 1, {"sigma": torch.tensor(0.2, dtype=F64), "gain": torch.tensor(0.5, dtype=F64)}
+    )
+    assert len(calls) == 4 and other != found[0]
+
+
 def test_a_chain_is_a_function_of_its_seed_and_number(tmp_path):
     data = {k: v for k, v in bir.simulate(two_sensors, seed=5).items() if k in ("a", "b")}
     run = {"draws": 4, "seed": 7, "progress": False}
