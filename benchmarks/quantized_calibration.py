@@ -101,9 +101,8 @@ def calibrated(cell: Cell, kernel: Kernel, replications: int, draws: int, togeth
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cells", action="append", help="cells such as d=8; by default all; may be repeated")
-    parser.add_argument("--kernel", action="append", help="kernels as Python prints them; may be repeated")
     parser.add_argument(
-        "--gates", action="store_true", help="the rows that no method is, beside the kernels given"
+        "--kernel", action="append", help="kernels as Python prints them, or the names above; may be repeated"
     )
     parser.add_argument("--replications", type=int, default=200)
     parser.add_argument("--draws", type=int, default=19)
@@ -111,8 +110,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", FewReplicationsWarning)
-    kernels = GATES if options.kernel is None or options.gates else {}
-    kernels = kernels | {text: parse_kernel(text) for text in options.kernel or KERNELS}
+    kernels = {text: GATES.get(text) or parse_kernel(text) for text in options.kernel or (*GATES, *KERNELS)}
     rows = kept_results("quantized_calibration")
     done = {(row["cell"], row["kernel"]) for row in rows}
     for cell in select(QuantizedCells().cells(), options.cells or ()):
