@@ -11,6 +11,8 @@ expectation propagation works in.  How they are had depends on V:
 
 from __future__ import annotations
 
+import copy
+
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
@@ -259,7 +261,9 @@ def _kept(system: System, covariance: BasisCovariance) -> _Eigen:
         if (len(system.cache) + 1) * system.measurements**2 > _LARGEST_CACHE:
             return found
         system.cache[covariance.name] = found
-    return system.cache[covariance.name]
+    found = copy.copy(system.cache[covariance.name])
+    found.system = system  # kept levels serve other data of the same noise too
+    return found
 
 
 def _matrix_per_draw(system: System, covariance: JacobianCovariance, like: Tensor) -> Tensor:
