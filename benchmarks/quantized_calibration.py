@@ -1,11 +1,14 @@
 r"""Simulation-based calibration under 1, 2 and 4 bits, on the cells of ``bayes-ir bench accuracy --suite quantized``.
 
-    python benchmarks/quantized_calibration.py --cells d=8
-    python benchmarks/quantized_calibration.py --cells d=32 --draws 9 --kernel "QCSSGMPlus(...)"
+    python benchmarks/quantized_calibration.py --cells d=8 --replications 500 --draws 19
+    python benchmarks/quantized_calibration.py --cells prior=mixture,d=32 --draws 5 --kernel "SplitGibbs()"
+
+Kernels differ a thousandfold in cost, so replications L and draws S differ by row; each row says its own, and the
+command with these numbers makes it again (seed 0, 50 replications in one batch).
 
 A cell keeps prior, quantizer and the matrix A of problem 0 of the suite; every replication has a truth, its noise and y
 of its own.  Ranks are of linear and low-frequency functionals, energy, log likelihood, residual norm, the product
-y^T A x and under the mixture the log joint density; POT-C on each, Holm over all.
+y^T A x and log joint density; POT-C on each, Holm over all.
 
 Rows that no method is, on the same replications:
 

@@ -223,7 +223,7 @@ FEW_BITS = (
     "L x S",
 )
 FEW_BITS_TOLD = """Distances are mean sliced W1 of 500 draws over the floor, both averaged over the problems. SBC p is
-the smallest of Holm's p-values over up to 11 quantities, of L replications with S draws each, at the matrix of
+the smallest of Holm's p-values over 11 quantities, of L replications with S draws each, at the matrix of
 problem 0; the null gate `Exact()` may fall below 0.05 in one cell of twenty. SBC averages over y: a kernel that errs
 in opposite ways at different y passes it. What one cloud of TwistedSMC draws is not independent and has no SBC."""
 GATES = ("`Exact()`", "iid", "prior", "exact, sd x 0.8")
