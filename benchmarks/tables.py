@@ -281,6 +281,112 @@ def digits() -> str:
     return f"Mean (median) sliced Wasserstein distance and number of problems.\n\n{bench('digits', 4)}"
 
 
+def quantized() -> str:
+    """Accuracy and calibration under few bits, joined: a table for every cell and one that sums up."""
+    found = json.loads((RESULTS / "quantized" / "accuracy.json").read_text())
+    rows = kept_results("quantized_calibration")
+    records = [r | {"kernel": plain(r["kernel"])} for r in found["records"]]
+    tests = {(r["cell"], plain(r["kernel"])): r for r in rows}
+    both, parts = [r["kernel"] for r in records] + [plain(r["kernel"]) for r in rows], []
+    within: dict[str, list[str]] = {}
+    for cell in dict.fromkeys([r["cell"] for r in records] + [r["cell"] for r in rows]):
+        lines = [
+            (kernel, few_bits([r for r in records if (r["cell"], r["kernel"]) == (cell, kernel)]))
+            for kernel in dict.fromkeys(both)
+        ]
+        table = []
+        for kernel, (ratio, *others) in sorted(lines, key=lambda line: not line[0].startswith(GATES)):
+            test = tests.get((cell, kernel))
+            if ratio == "" and test is None:
+                continue
+            table.append([kernel, ratio, *others, *calibration(test)])
+            if isinstance(ratio, float) and ratio <= 1.5 and test and test.get("p", 0) >= 0.05:
+                within.setdefault(cell, []).append(f"{kernel} {ratio:.2f}, p = {test['p']:.2g}")
+        within.setdefault(cell, [])
+        parts.append(f"{cell}\n\n{markdown(FEW_BITS, table)}")
+    good = markdown(["cell", "within 1.5 x the floor and not rejected"], _passed(within))
+    return "\n\n".join([FEW_BITS_TOLD, good, *parts])
+
+
+FEW_BITS = (
+    "kernel",
+    "distance / floor",
+    "largest",
+    "sd ratio",
+    "error of mode weights",
+    "calls",
+    "problems",
+    "SBC p",
+    "deviates most",
+    "sd ratio of its ranks",
+    "L x S",
+)
+FEW_BITS_TOLD = """Distances are mean sliced W1 of 500 draws over the floor, both averaged over the problems. SBC p is
+the smallest of Holm's p-values over 11 quantities, of L replications with S draws each, at the matrix of
+problem 0; the null gate `Exact()` may fall below 0.05 in one cell of twenty. SBC averages over y: a kernel that errs
+in opposite ways at different y passes it. What one cloud of TwistedSMC draws is not independent and has no SBC."""
+GATES = ("`Exact()`", "iid", "prior", "exact, sd x 0.8")
+
+
+def plain(kernel: str) -> str:
+    """One name for a kernel, however it was written."""
+    return "`Exact()`" if kernel in ("iid", "Exact()") else short(kernel)
+
+
+def few_bits(records: Sequence[dict[str, Any]]) -> list[Any]:
+    """Mean distance over mean floor, the largest ratio, and what else is told of a kernel in a cell."""
+    good = [r for r in records if "failed" not in r]
+    if not good:
+        return ["failed" if records else "", "", "", "", "", len(records) or ""]
+    floors = [r["floor mean-W1"] for r in good]
+    ratios = [r["mean-W1"] / floor for r, floor in zip(good, floors, strict=True)]
+    modes = [r["mode TV"] for r in good if "mode TV" in r]
+    return [
+        mean(r["mean-W1"] for r in good) / mean(floors),
+        max(ratios),
+        mean(r["sd ratio"] for r in good),
+        mean(modes) if modes else "",
+        f"{mean(r['NFE'] for r in good):,.0f}",
+        str(len(good)) if len(good) == len(records) else f"{len(good)} of {len(records)}",
+    ]
+
+
+def calibration(row: dict[str, Any] | None) -> list[Any]:
+    """The smallest p-value of Holm, whose it is, and how many replications and draws."""
+    if row is None:
+        return ["", "", "", ""]
+    size = f"{row['replications']} x {row['draws']}"
+    if "failed" in row:
+        return ["diverged", "", "", size]
+    return [row["p"] or "< 1e-15", row["worst"], row["sd ratio of its ranks"], size]
+
+
+def _passed(within: dict[str, list[str]]) -> Iterable[list[str]]:
+    for cell, names in within.items():
+        yield [cell, "; ".join(n for n in names if not n.startswith(GATES)) or "none"]
+
+
+def learned_prior_calibration() -> str:
+    """SBC and TARP under the learned prior, with the alarms on the same replications."""
+    columns = (
+        "TARP y-free, visible",
+        "TARP y-dependent, visible",
+        "TARP y-free, all",
+        "TARP y-dependent, all",
+    )
+    header = ["case", "draws of", "L x S", "SBC p", "deviating", *columns]
+
+    def line(row: dict[str, Any]) -> list[Any]:
+        told = f"{row['draws of']}" if row["draws of"] != row["kernel"] else "the kernel"
+        verdict = (
+            row["verdict"].removeprefix("not calibrated: ") if "not calibrated" in row["verdict"] else ""
+        )
+        own = [f"{row['case']}, {short(row['kernel'])}", told, f"{row['replications']} x {row['draws']}"]
+        return [*own, row["SBC p"], verdict, *(row[c] for c in columns)]
+
+    return markdown(header, (line(row) for row in kept_results("learned_prior_calibration")))
+
+
 TABLES = {
     f.__name__: f
     for f in (
@@ -297,12 +403,15 @@ TABLES = {
         bits_per_dimension,
         gmm25,
         digits,
+        quantized,
+        learned_prior_calibration,
     )
 }
 COMMANDS = {
     "bits_per_dimension": "python benchmarks/bits_per_dimension.py --data FOLDER",
     "gmm25": "bayes-ir bench accuracy --suite gmm25",
     "digits": "bayes-ir bench accuracy --suite digits",
+    "quantized": "bayes-ir bench accuracy --suite quantized; python benchmarks/quantized_calibration.py",
 }
 
 if __name__ == "__main__":
