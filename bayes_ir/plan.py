@@ -19,12 +19,11 @@ from bayes_ir.inference import (
     Block,
     BlockedGibbs,
     Enumerated,
+    EnumeratedModel,
     JointModel,
-    ModelError,
     Problem,
     draw_blocks,
     enumerated_block,
-    enumerated_site,
     gibbs_chain,
     read_problem,
 )
@@ -153,28 +152,24 @@ def _of_enumerated(
     counts: dict[str, int],
     block_size: int | None,
 ) -> Plan:
-    name, values, _ = enumerated_site(joint)
-    problem = prepare(joint.problem({name: values[0]}))
-    if problem.data_sets:
-        raise ModelError(
-            f"Enumerated takes one image, and the image {problem.site!r} sits in the plate {problem.plate!r}; sample "
-            "the images one by one, or use BlockedGibbs()."
-        )
-    for value in values:
-        kernel.image.check(prepare(joint.problem({name: value})))
+    model = EnumeratedModel.of(joint, prepare)
+    for problem in model.problems:
+        kernel.image.check(problem)
+    first = model.problems[0]
     size = natural("sample", "block_size", kernel.image.block_size if block_size is None else block_size, 1)
-    settings = settings_of(problem, kernel.image) | counts | {"block_size": size, "kernel": repr(kernel)}
-    settings |= {"nuisances": [name]}
+    settings = settings_of(first, kernel.image) | counts | {"block_size": size, "kernel": repr(kernel)}
+    settings |= {"nuisances": [model.name]}
 
     def blocks(skip: Skip, on_step: OnStep) -> Iterator[Block]:
         for chain, index, start, count in block_plan(counts["draws"], counts["chains"], size):
             if not skip(chain, index):
                 yield enumerated_block(
-                    joint, kernel, prepare, chain, index, start, count, seed=counts["seed"], on_step=on_step
+                    model, kernel, chain, index, start, count, seed=counts["seed"], on_step=on_step
                 )
 
-    shapes: dict[str, tuple[int, ...]] = {name: (), f"{name}_probability": (len(values),)}
-    return Plan(problem, settings, len(values) * kernel.image.length(problem), shapes, blocks)
+    values = len(model.problems)
+    shapes: dict[str, tuple[int, ...]] = {model.name: (), f"{model.name}_probability": (values,)}
+    return Plan(first, settings, values * kernel.image.length(first), shapes, blocks)
 
 
 def _mean(problem: Problem) -> torch.Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from bayes_ir.inference.problem import ModelError, Problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.run import Block, draw_block
 
-__all__ = ["Enumerated", "enumerated_block", "enumerated_site"]
+__all__ = ["Enumerated", "EnumeratedModel", "enumerated_block"]
 
 _CHOICE = 0x1ABE1  # keeps these random numbers apart from those of the images
 
@@ -53,28 +54,50 @@ class Enumerated:
             )
 
 
-def enumerated_site(joint: JointModel) -> tuple[str, Tensor, Tensor]:
-    """Name, values (K,) and log prior probabilities (K,) of the site.
+@dataclass(frozen=True, eq=False)
+class EnumeratedModel:
+    """A model of an image and one discrete site, read once for every value of the site.
 
-    Raises:
-        ModelError: unless the model has exactly one latent site beside the image, one number with few values.
+    Attributes:
+        name: of the site.
+        values: those it may take, (K,).
+        log_prior: their log prior probabilities, (K,), float64.
+        problems: the problem of the image under each.
     """
-    sites = {name: fn for name, fn in joint.latents.items() if fn.has_enumerate_support}
-    if len(joint.latents) != 1 or not sites or next(iter(sites.values())).batch_shape:
-        found = {name: type(fn).__name__ for name, fn in joint.latents.items()}
-        raise ModelError(
-            f"Enumerated takes a model with one latent site of few values beside the image, and this one has {found}; "
-            "use BlockedGibbs(), which takes any."
-        )
-    name, fn = next(iter(sites.items()))
-    values = fn.enumerate_support(expand=False).flatten()
-    return name, values, fn.log_prob(values).double()
+
+    name: str
+    values: Tensor
+    log_prior: Tensor
+    problems: tuple[Problem, ...]
+
+    @classmethod
+    def of(cls, joint: JointModel, prepare: Callable[[Problem], Problem]) -> EnumeratedModel:
+        """Read a model; ``prepare`` brings a problem to the device and type of the run.
+
+        Raises:
+            ModelError: unless the model has exactly one latent site beside one image, a number with few values.
+        """
+        sites = {name: fn for name, fn in joint.latents.items() if fn.has_enumerate_support}
+        if len(joint.latents) != 1 or not sites or next(iter(sites.values())).batch_shape:
+            found = {name: type(fn).__name__ for name, fn in joint.latents.items()}
+            raise ModelError(
+                f"Enumerated takes a model with one latent site of few values beside the image, and this one has "
+                f"{found}; use BlockedGibbs(), which takes any."
+            )
+        name, fn = next(iter(sites.items()))
+        values = fn.enumerate_support(expand=False).flatten()
+        problems = tuple(prepare(joint.problem({name: value})) for value in values)
+        if problems[0].data_sets:
+            raise ModelError(
+                f"Enumerated takes one image, and the image {joint.site!r} sits in the plate {problems[0].plate!r}; "
+                "sample the images one by one, or use BlockedGibbs()."
+            )
+        return cls(name, values, fn.log_prob(values).double(), problems)
 
 
 def enumerated_block(
-    joint: JointModel,
+    model: EnumeratedModel,
     kernel: Enumerated,
-    prepare: Callable[[Problem], Problem],
     chain: int,
     index: int,
     start: int,
@@ -88,17 +111,15 @@ def enumerated_block(
     ``others`` holds the site and, as ``<site>_probability``, the p(v | y) that this block has found; ``log_evidence``
     in the statistics is ``log p(y)``.
     """
-    name, values, log_prior = enumerated_site(joint)
-    blocks, log_evidences = [], []
-    for value in values:
-        problem = prepare(joint.problem({name: value}))
-        block = draw_block(problem, kernel.image, chain, index, start, count, seed=seed, on_step=on_step)
-        blocks.append(block)
-        log_evidences.append(_evidence(problem, kernel.image, block))
-    log_joint = log_prior + torch.tensor(log_evidences, dtype=torch.float64)
+    blocks = [
+        draw_block(problem, kernel.image, chain, index, start, count, seed=seed, on_step=on_step)
+        for problem in model.problems
+    ]
+    evidence = [_evidence(p, kernel.image, block) for p, block in zip(model.problems, blocks, strict=True)]
+    log_joint = model.log_prior + torch.tensor(evidence, dtype=torch.float64)
     probability = log_joint.softmax(0)
     u = Rng(seed, chain, index, _CHOICE, draws=count, dtype=torch.float64).uniform()
-    chosen = torch.searchsorted(probability.cumsum(0), u).clamp(max=len(values) - 1)
+    chosen = torch.searchsorted(probability.cumsum(0), u).clamp(max=len(probability) - 1)
 
     def picked(parts: list[Tensor]) -> Tensor:
         return torch.stack(parts)[chosen, torch.arange(count)]
@@ -106,23 +127,24 @@ def enumerated_block(
     stats = {key: picked([b.stats[key] for b in blocks]) for key in blocks[0].stats}
     stats["nfe"] = torch.stack([b.stats["nfe"] for b in blocks]).sum(0)
     stats["log_evidence"] = log_joint.logsumexp(0).expand(count).clone()
-    return replace(
-        blocks[0],
-        draws=picked([b.draws for b in blocks]),
-        log_likelihood={
-            site: picked([b.log_likelihood[site] for b in blocks]) for site in blocks[0].log_likelihood
-        },
-        stats=stats,
-        others={name: values[chosen], f"{name}_probability": probability.expand(count, -1).clone()},
-    )
+    seen = {site: picked([b.log_likelihood[site] for b in blocks]) for site in blocks[0].log_likelihood}
+    others = {model.name: model.values[chosen], f"{model.name}_probability": probability.repeat(count, 1)}
+    draws = picked([b.draws for b in blocks])
+    return replace(blocks[0], draws=draws, log_likelihood=seen, stats=stats, others=others)
 
 
 def _evidence(problem: Problem, kernel: Kernel, block: Block) -> float:
     """``log p(y | v)``: exact, or averaged over the particle clouds of a block."""
     if isinstance(kernel, Exact):
-        return log_evidence(problem).value
+        return _exact_evidence(problem)
     clouds = {
         int(c): float(e) for c, e in zip(block.stats["cloud"], block.stats["log_evidence"], strict=True)
     }
     found = torch.tensor(list(clouds.values()), dtype=torch.float64)
     return float(found.logsumexp(0)) - float(torch.tensor(len(found)).double().log())
+
+
+@lru_cache(maxsize=32)
+def _exact_evidence(problem: Problem) -> float:
+    """``log p(y | v)``, which is the same for every block."""
+    return log_evidence(problem).value
