@@ -12,6 +12,7 @@ from _results import kept_results
 
 __all__ = [
     "calibration_gates",
+    "data_fit",
     "digit_label",
     "joint_calibration",
     "learned_prior_calibration",
@@ -35,6 +36,16 @@ def joint_calibration() -> str:
         lines.append([model, sampler, *figures])
     return markdown(
         ["model", "sampler", "replications", "smallest p, Holm", "Geweke, largest of 10 z"], lines
+    )
+
+
+def data_fit() -> str:
+    """Squared residuals over their expectation under the noise, of draws and of truths."""
+    rows: Any = kept_results("data_fit")
+    columns = ("of draws", "of truths", "standard error of the difference", "psnr")
+    return markdown(
+        ["truths", "kernel", *columns],
+        ([row["truths"], short(row["kernel"]), *(row[c] for c in columns)] for row in rows),
     )
 
 

@@ -1,6 +1,6 @@
 """Markdown tables of the committed results, as the README shows them.
 
-    python benchmarks/tables.py > benchmarks/RESULTS.md
+python benchmarks/tables.py > benchmarks/RESULTS.md
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from _tables_accuracy import (
 )
 from _tables_calibration import (
     calibration_gates,
+    data_fit,
     digit_label,
     joint_calibration,
     learned_prior_calibration,
@@ -34,6 +35,7 @@ TABLES = {
         restoration_kernels,
         joint_calibration,
         noise_level,
+        data_fit,
         digit_label,
         plate_cost,
         kernel_cost,
