@@ -30,7 +30,7 @@ __all__ = ["predictive"]
 
 _LARGEST_MATRIX = 2048  # measurements whose K is decomposed as a matrix
 _LARGEST_PER_DRAW = 512  # the same for one matrix per draw
-_LARGEST_CACHE = 2**26  # numbers kept for the levels of a run
+_LARGEST_CACHE = 2**26  # numbers kept for the levels of an operator
 
 
 def predictive(
@@ -92,10 +92,11 @@ def _kept(system: System, covariance: BasisCovariance, spectral: bool) -> Predic
     What is kept belongs to A alone, so that other data, and another noise of the same A, find it there.
     """
     levels, name = system.cache, covariance.name
+    system.asked.add(name)
     level = levels.get(name)
     if level is None or not _same(level.covariance, covariance):
         level = _Level(covariance, *eigen(_matrix(system, covariance)))
-        if (len(levels) + 1) * system.measurements**2 <= _LARGEST_CACHE:
+        if _has_room(system):
             levels[name] = level
     kappa, variance = system.gain**2 * level.kappa, system.gain**2 * level.variance
     if spectral:
@@ -106,6 +107,16 @@ def _kept(system: System, covariance: BasisCovariance, spectral: bool) -> Predic
             return Inverted(system, inverse, variance)
         system.inverses[name] = inverse
     return Inverted(system, system.inverses[name], variance)
+
+
+def _has_room(system: System) -> bool:
+    """Whether one level more may be kept; levels that other systems of the operator asked for make way."""
+    levels, most = system.cache, _LARGEST_CACHE // system.measurements**2
+    for other in [key for key in levels if key != "rows" and key not in system.asked]:
+        if len(levels) < most:
+            break
+        del levels[other]
+    return len(levels) < most
 
 
 def _same(one: BasisCovariance, two: BasisCovariance) -> bool:

@@ -14,6 +14,7 @@ Measurement-space arithmetic is float64 and flat: (B, M); images keep their own 
 from __future__ import annotations
 
 import copy
+from collections.abc import Hashable
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -75,7 +76,8 @@ class System:
         y: measurements, shaped as ``operator.measurement_shape``, or one data set per draw, (B, *measurement_shape).
         noise: the diagonal of D, (M,), float64.
         gain: g where ``D^-1 A = g A_0`` with an operator A_0 that ``cache`` belongs to.
-        cache: what is known of A_0, see :mod:`bayes_ir.inference.predictive`.
+        cache: what is known of A_0, see :mod:`bayes_ir.inference.predictive`; ``inverses`` and ``asked`` are what this
+            system made of it, and asked for.
 
     Attributes:
         measurements: M.
@@ -100,6 +102,7 @@ class System:
         self.gain = gain
         self.cache: PredictiveCache = {} if cache is None else cache
         self.inverses: PredictiveCache = {}
+        self.asked: set[Hashable] = set()
         self._take(channel, y)
 
     def _take(self, channel: Channel, y: Tensor) -> None:

@@ -2,13 +2,14 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pyro
 import pytest
 import torch
 from test_kernel_registry import SHORT
 
-from bayes_ir.inference import DPS, Calibrated, Exact, GuidedDiffusion, ModelError, read_problem
+from bayes_ir.inference import DPS, Calibrated, Exact, GuidedDiffusion, ModelError, predictive, read_problem
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.run import draw_block
 from bayes_ir.models import (
@@ -217,6 +218,21 @@ def test_priors_of_one_operator_are_told_apart():
         for operator in (A, DenseOperator(A.matrix.clone(), dtype=F64))
     )
     torch.testing.assert_close(got, expected)
+
+
+def test_levels_of_an_earlier_run_make_way_when_there_is_no_room(monkeypatch):
+    """Room for ten levels: those of the second run are kept, and nothing changes but the time."""
+    monkeypatch.setattr(predictive, "_LARGEST_CACHE", 11 * M**2)
+    y, operator = CHANNELS["OneBit"][1][0], DenseOperator(A.matrix.clone(), dtype=F64)
+    kernels = [replace(CALIBRATED, steps=steps) for steps in (6, 9, 20)]
+    for kernel in kernels:
+        problem = _one_problem(0.3, y, operator)
+        got, again = (draw_block(problem, kernel, 0, 0, 0, 3, seed=1).draws for _ in range(2))
+        fresh = _one_problem(0.3, y, DenseOperator(A.matrix.clone(), dtype=F64))
+        torch.testing.assert_close(got, draw_block(fresh, kernel, 0, 0, 0, 3, seed=1).draws)
+        torch.testing.assert_close(got, again)
+        kept = set(problem.system.cache) - {"rows"}
+        assert len(kept) <= 10 and len(kept & problem.system.asked) == min(len(problem.system.asked), 10)
 
 
 def test_an_operator_is_forgotten_when_nobody_has_it():
