@@ -165,7 +165,9 @@ def read_joint(
             )
     nuisances = {name: fn for name, fn in latents.items() if name not in images}
     _refuse_unmeasured(nuisances)
-    depends = bool(images) and bool(nuisances) and not same_prior(*(t.nodes[images[0]]["fn"] for t in (one, two)))
+    depends = (
+        bool(images) and bool(nuisances) and not same_prior(*(t.nodes[images[0]]["fn"] for t in (one, two)))
+    )
     derived = tuple(n for n, node in one.nodes.items() if node.get("infer", {}).get("_deterministic"))
     site = images[0] if len(images) == 1 else ""
     return JointModel(model, values, (model_args, kwargs), site, nuisances, derived, depends)
