@@ -117,7 +117,8 @@ def _both(
     one, two = (dict(zip(a.dims[2:], a.shape[2:], strict=True)) for a in (after, before))
     if one != two:
         raise ValueError(
-            f"{where}: the images of the posterior have the axes {one}, those of the prior {two}; give draws of one model"
+            f"{where}: the images of the posterior have the axes {one}, those of the prior {two}; give draws "
+            "of one model"
         )
     return after, before
 

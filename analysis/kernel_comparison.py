@@ -50,8 +50,8 @@ def compare_kernels(
     Returns:
         Columns `draws`, `diverging`, `nfe` (network evaluations per draw), `seconds` (per draw), `log_lik` (mean of the
         sum over measurements), `p_value` (of `measurement_check`); with a reference `mean_z`, `sd_z`, `sd_ratio` (root
-        mean square sd over that of the reference), `distance`, `floor`, `distance_over_floor`; with a truth `rmse` of the
-        posterior mean, `psnr` where the data range is known, and `rmse_over_sd` (about 1 for a right posterior).
+        mean square sd over that of the reference), `distance`, `floor`, `distance_over_floor`; with a truth `rmse` of
+        the posterior mean, `psnr` where the data range is known, and `rmse_over_sd` (about 1 for a right posterior).
         NaN where a run did not record it.
 
     Raises:

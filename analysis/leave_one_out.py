@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from arviz_stats.utils import ELPDData
 
-__all__ = ["HighParetoKWarning", "compare_models", "measurement_loo", "relative_efficiency"]
+__all__ = [
+    "HighParetoKWarning",
+    "compare_models",
+    "measurement_loo",
+    "relative_efficiency",
+    "smoothed_weights",
+]
 
 LEAST_DRAWS = 25  # the tail of fewer has no shape
 RECORDED = {"log_likelihood": "bir.sample records it"}
@@ -72,12 +78,44 @@ def measurement_loo(
         name="measurements",
     )
     tree = xr.DataTree.from_dict({"log_likelihood": xr.Dataset({"measurements": array})})
+    log_weights, k = smoothed_weights(array, reff)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Estimated shape parameter")  # said below, with numbers
-        loo = arviz_stats.loo(tree, pointwise=True, var_name="measurements", reff=reff)
+        loo = arviz_stats.loo(
+            tree, pointwise=True, var_name="measurements", reff=reff, log_weights=log_weights, pareto_k=k
+        )
     if loo.warning:
         warnings.warn(_of_high_k(loo), HighParetoKWarning, stacklevel=2)
     return loo
+
+
+def smoothed_weights(log_lik: xr.DataArray, reff: float) -> tuple[xr.DataArray, xr.DataArray]:
+    """Normalised log weights 1 / p(y_m | x_i), smoothed by ArviZ, and the k of every measurement.
+
+    Where the largest weights are equal (a sign that is sure at nearly all draws) their tail has no shape, and ArviZ
+    refuses it or answers NaN.  Such weights stay as they are, with k = 0 if they are worth more than half of the draws,
+    else infinite.
+    """
+    import arviz_stats  # noqa: F401  registers the accessor `azstats`
+
+    dims = ["chain", "draw"]
+    raw = (log_lik.min(dims) - log_lik).transpose(*dims, "measurement")  # largest zero
+    size = raw.sizes["chain"] * raw.sizes["draw"]
+    total = np.exp(raw).sum(dims)
+    log_weights = raw - np.log(total)
+    k = xr.where(total**2 / np.exp(2 * raw).sum(dims) > 0.5 * size, 0.0, np.inf)
+    tail = int(np.ceil(min(0.2 * size, 3 * np.sqrt(size / reff))))
+    shaped = np.partition(raw.values.reshape(size, -1), -tail, axis=0)[-tail] < -1e-8
+    if shaped.any():
+        here = {"measurement": np.flatnonzero(shaped)}
+        with np.errstate(all="ignore"):
+            smooth, found = log_lik[here].azstats.psislw(r_eff=reff, dim=dims)
+        good = (np.isfinite(found) & np.isfinite(smooth).all(dims)).values
+        smooth, found = smooth[{"measurement": good}], found[{"measurement": good}]
+        here["measurement"] = here["measurement"][good]
+        log_weights[here] = smooth.transpose(*dims, "measurement").values
+        k[here] = found.values
+    return log_weights, k
 
 
 def usable_log_likelihood(where: str, found: Measurements) -> np.ndarray:
@@ -155,7 +193,9 @@ def compare_models(
             found[name] = measurement_loo(tree, sites)
         for each in caught:
             warnings.warn(f"{name!r}: {each.message}", each.category, stacklevel=2)
-    table = arviz_stats.compare(found, method=method)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The inplace keyword")  # of pandas, to ArviZ
+        table = arviz_stats.compare(found, method=method)
     ks = {name: loo.pareto_k.values for name, loo in found.items()}
     table["max_k"] = [float(ks[name].max()) for name in table.index]
     table["share_high_k"] = [float((ks[name] > found[name].good_k).mean()) for name in table.index]

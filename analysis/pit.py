@@ -21,7 +21,12 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from bayes_ir.analysis.leave_one_out import RECORDED, HighParetoKWarning, usable_log_likelihood
+from bayes_ir.analysis.leave_one_out import (
+    RECORDED,
+    HighParetoKWarning,
+    smoothed_weights,
+    usable_log_likelihood,
+)
 from bayes_ir.analysis.measurements import measurements_of
 
 __all__ = ["measurement_pit"]
@@ -65,16 +70,18 @@ def measurement_pit(
     log_weights = predicted.copy(data=np.zeros(predicted.shape))
     k = xr.zeros_like(predicted[0, 0])
     if left_out:
-        log_weights, k = predicted.copy(data=log_lik[None]).azstats.psislw(r_eff=reff, dim=["chain", "draw"])
+        log_weights, k = smoothed_weights(predicted.copy(data=log_lik[None]), reff)
+    # Streams of their own: data that were simulated with this seed must not meet their own random numbers.
+    ties, within = (np.random.default_rng((seed, stream)) for stream in (4, 5))
     u, _ = predicted.azstats.loo_pit(
         y_obs=xr.DataArray(found.y, dims="measurement"),
         log_weights=log_weights,
         pareto_k=k,
-        random_state=seed,
+        random_state=ties,
     )
     w = np.exp(log_weights - log_weights.max(("chain", "draw")))
     size = ((w.sum(("chain", "draw")) ** 2) / (w**2).sum(("chain", "draw"))).values
-    spread = np.random.default_rng((seed, 1)).uniform(size=size.shape)
+    spread = within.uniform(size=size.shape)
     result = found.by_site((size * u.values + spread) / (size + 1))
     result.attrs = {"max_k": float(k.max()), "draws": len(log_lik)}
     high = int((k > 0.7).sum())

@@ -3,10 +3,10 @@ r"""Are the residuals of the draws those of noise?
     T_i = sum_m z_im^2,    p_i = 2 min( P(chi^2_M <= T_i), P(chi^2_M >= T_i) )
 
 For the residuals z of `bir.residuals`: over data sets, T of one draw of a right posterior is chi^2_M, so p_i is
-uniform, and so is the p-value of a test that z_i1, ..., z_iM are N(0, 1).  The draws of one posterior share y; their p-values
-are dependent, in a way that nobody knows, and twice their mean is a p-value whatever it is: it is below alpha in at
-most a share alpha of data sets (Rueschendorf 1982; Vovk and Wang 2020).  T far above M: the draws do not reach the
-data, or the noise is larger than the model says.  T far below: the draws follow the noise, or it is smaller.
+uniform, and so is the p-value of a test that z_i1, ..., z_iM are N(0, 1).  The draws of one posterior share y; their
+p-values are dependent, in a way that nobody knows.  Twice their mean is a p-value whatever that way is: it is below
+alpha in at most a share alpha of data sets (Rueschendorf 1982; Vovk and Wang 2020).  T far above M: the draws do not
+reach the data, or the noise is larger than the model says.  T far below: the draws follow the noise, or it is smaller.
 
 The posterior predictive p-value of `measurement_check` has another law: it gathers around 1/2.
 
