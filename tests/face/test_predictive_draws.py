@@ -73,24 +73,18 @@ def several():
 
 def test_nuisances_plates_several_sites_and_derived_ones():
     data = {name: value for name, value in bir.simulate(several, seed=2).items() if name in "sy"}
-    kernel = BlockedGibbs(image=GuidedDiffusion(denoising_posterior=Calibrated(), steps=4), warmup=3)
-    posterior = bir.sample(several, kernel, data, draws=66, chains=1, progress=False)
+    kernel = BlockedGibbs(image=GuidedDiffusion(denoising_posterior=Calibrated(), steps=4), warmup=1)
+    posterior = bir.sample(several, kernel, data, draws=16, chains=1, progress=False)
     found = bir.posterior_predictive(several, posterior)["posterior_predictive"]
-    assert found["y"].dims == ("chain", "draw", "images", "y_dim_0") and found["y"].shape == (1, 66, 2, 6)
+    assert found["y"].dims == ("chain", "draw", "images", "y_dim_0") and found["y"].shape == (1, 16, 2, 6)
     assert set(np.unique(found["s"])) == {-1.0, 1.0} and set(found.data_vars) == {"s", "y"}
     # Every draw is at its own noise level.
     x, sigma = (posterior["posterior"][name].values[0] for name in ("x", "sigma"))
     noise = (found["y"].values[0] - x @ A.matrix.numpy().T) / sigma[:, None, None]
     assert abs(noise.std() - 1) < 4.5 / np.sqrt(2 * noise.size)
     # Given a value, a site is no longer unknown, and the model has to be told.
-    held = bir.sample(
-        several,
-        GuidedDiffusion(steps=4),
-        data | {"sigma": torch.tensor(0.3)},
-        draws=2,
-        chains=1,
-        progress=False,
-    )
+    known = data | {"sigma": torch.tensor(0.3)}
+    held = bir.sample(several, kernel.image, known, draws=2, chains=1, progress=False)
     with pytest.raises(ModelError, match=r"site 'sigma' has shape \(\).*in `data` the values"):
         bir.posterior_predictive(several, held)
     told = bir.posterior_predictive(several, held, known)
