@@ -22,12 +22,12 @@ lint: $(STAMP)
 	$(BIN)/pip install --quiet --no-deps --target build/typecheck .
 	cd build/typecheck && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p bayes_ir
 
-# The site, into build/site; a warning is an error. The reference is read from the wings as they are installed. Search
-# needs a server: `python -m http.server -d build/site`.
+# The site, into build/site; a warning is an error (--quiet would drop them uncounted). The reference is read from the
+# wings as they are installed. Search needs a server: `python -m http.server -d build/site`.
 docs: $(STAMP)
 	rm -rf build/docs-site
 	$(BIN)/pip install --quiet --no-deps --target build/docs-site .
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
