@@ -101,9 +101,10 @@ def smoothed_weights(log_lik: xr.DataArray, reff: float) -> tuple[xr.DataArray, 
     dims = ["chain", "draw"]
     raw = (log_lik.min(dims) - log_lik).transpose(*dims, "measurement")  # largest zero
     size = raw.sizes["chain"] * raw.sizes["draw"]
-    total = np.exp(raw).sum(dims)
+    weights = raw.copy(data=np.exp(raw.values))
+    total = weights.sum(dims)
     log_weights = raw - np.log(total)
-    k = xr.where(total**2 / np.exp(2 * raw).sum(dims) > 0.5 * size, 0.0, np.inf)
+    k = xr.where(total**2 / (weights**2).sum(dims) > 0.5 * size, 0.0, np.inf)
     tail = int(np.ceil(min(0.2 * size, 3 * np.sqrt(size / reff))))
     shaped = np.partition(raw.values.reshape(size, -1), -tail, axis=0)[-tail] < -1e-8
     if shaped.any():

@@ -79,8 +79,9 @@ def measurement_pit(
         pareto_k=k,
         random_state=ties,
     )
-    w = np.exp(log_weights - log_weights.max(("chain", "draw")))
-    size = ((w.sum(("chain", "draw")) ** 2) / (w**2).sum(("chain", "draw"))).values
+    log_w = log_weights.transpose("chain", "draw", "measurement").values
+    w = np.exp(log_w - log_w.max(axis=(0, 1)))
+    size = w.sum(axis=(0, 1)) ** 2 / (w**2).sum(axis=(0, 1))
     spread = within.uniform(size=size.shape)
     result = found.by_site((size * u.values + spread) / (size + 1))
     result.attrs = {"max_k": float(k.max()), "draws": len(log_lik)}
