@@ -11,9 +11,9 @@ The oracle is a smooth Gaussian prior on 6 x 6 pixels, drawn by the calibrated g
 floor on Gaussian priors (quantized_cells); the learned prior is "mnist", with test digits as truths.
 
 Under the oracle 400 signs tell 0.1 from 0.03 and from 0.3, though a quarter of the measurements has a Pareto k above
-its limit: the differences agree with those of new signs.  Under "mnist", with 784 pixels to learn from 400 signs, k is
-above its limit for up to nine measurements of ten, and the ranking is wrong where it says so: leave-one-out from draws
-of one posterior cannot be used there.
+its limit: on average the differences agree with those of new signs.  Under "mnist", with 784 pixels to learn from 400
+signs, k is above its limit for up to nine measurements of ten, and the ranking is wrong: leave-one-out from draws of
+one posterior cannot be used there.
 """
 
 from __future__ import annotations
