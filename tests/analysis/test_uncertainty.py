@@ -4,13 +4,15 @@ import xarray as xr
 from made_blocks import SETTINGS, constants, make_layout, observed, run
 from scipy import stats
 
-from bayes_ir.analysis import draws as draws_module
+from bayes_ir.analysis import streaming
 from bayes_ir.analysis.draws import moments, posterior_draws
+from bayes_ir.analysis.intervals import hdi_map, interval_coverage, interval_map, interval_width_map
+from bayes_ir.analysis.left_out import NonFiniteDrawsWarning
 from bayes_ir.analysis.uncertainty import (
-    NonFiniteDrawsWarning,
-    interval_coverage,
-    interval_map,
+    exceedance_map,
     mean_map,
+    median_map,
+    probability_map,
     quantile_map,
     sd_map,
 )
@@ -81,20 +83,6 @@ def test_coverage_counts_pixels_within_their_bounds():
 def test_a_pixel_that_never_varies_covers_its_truth():
     tree = tree_of(np.full((2, 7, 1, 3, 3), -0.1, dtype="float32"))
     assert interval_coverage(tree, np.full((1, 3, 3), -0.1, dtype="float32")) == 1.0
-
-
-def test_quantiles_band_by_band_are_the_same(monkeypatch):
-    tree = tree_of(np.random.default_rng(2).normal(size=(2, 9, 2, 7, 5)))
-    whole = quantile_map(tree, [0.1, 0.8])
-    monkeypatch.setattr(draws_module, "_BAND_BYTES", 2 * 9 * 2 * 5 * 8 * 3)  # three rows
-    assert [band[1] for band in draws_module._bands(posterior_draws(tree))] == [
-        slice(0, 3),
-        slice(3, 6),
-        slice(6, 9),
-    ]
-    xr.testing.assert_identical(quantile_map(tree, [0.1, 0.8]), whole)
-    pooled = tree["posterior"]["x"].values.reshape(18, 2, 7, 5)
-    np.testing.assert_allclose(whole, np.quantile(pooled, [0.1, 0.8], axis=0))
 
 
 def test_a_stored_posterior_is_read_piece_by_piece_and_not_kept(tmp_path, layout, memory_run):
