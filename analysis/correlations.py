@@ -68,8 +68,8 @@ def correlation_map(
         shrink, weight = count * len(x) / total, len(x) / total
         centre_x, centre_t = x.mean(axis=0), t.mean(axis=0)
         step_x, step_t = centre_x - mean_x, centre_t - mean_t
+        t = t - centre_t  # a copy: t may be a view of x
         x -= centre_x
-        t = t - centre_t
         squares_t += (t * t).sum(axis=0) + step_t**2 * shrink
         products += (t * x).sum(axis=0) + step_x * step_t * shrink
         x *= x

@@ -1,6 +1,6 @@
 """A table of functionals of the image: what ArviZ says of the draws f(x_1), f(x_2), ... of each.
 
-    mean, sd                    of the draws
+    mean, sd                    of the draws, sd with ArviZ's divisor n
     etiP_lb, etiP_ub            central interval of P %
     hdiP_lb, hdiP_ub            shortest interval of P %
     ess_bulk, ess_tail          effective sample size for the middle, and for the 5 % and 95 % quantiles
@@ -59,11 +59,11 @@ def arviz_table(values: xr.Dataset, ci_prob: float) -> pd.DataFrame:
         # Few draws, or a functional that never varies: ArviZ answers NaN, which the table shows.
         warnings.simplefilter("ignore")
         table = arviz_stats.summary(values, ci_prob=ci_prob, ci_kind="eti", round_to="none")
-        densest = arviz_stats.summary(
-            values, ci_prob=ci_prob, ci_kind="hdi", kind="stats", round_to="none"
-        ).filter(regex="^hdi")
-    for i, column in enumerate(densest):
-        table.insert(4 + i, column, densest[column])
+        # Its summary of 0.8 prints central intervals under either name, so that these are asked for themselves.
+        densest = arviz_stats.hdi(values, prob=ci_prob)
+    for i, bound in enumerate(("lower", "upper")):
+        ends = [np.ravel(densest[name].sel(ci_bound=bound)) for name in values.data_vars]
+        table.insert(4 + i, f"hdi_{bound[0]}b", np.concatenate(ends))
     # ArviZ cuts 100 * ci_prob down to an integer in its labels: 0.57 is labelled 56.
     return table.rename(
         columns=lambda c: f"{c[:3]}{100 * ci_prob:g}{c[-3:]}" if c[:3] in ("eti", "hdi") else c

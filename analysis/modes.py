@@ -75,7 +75,7 @@ def principal_modes(
         raise ValueError("principal_modes: one finite draw does not vary; draw at least two, better 100")
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= min(count - 1, size):
         raise ValueError(
-            f"principal_modes: k must be an integer from 1 to {min(count - 1, size)} (the finite draws less one, or the "
+            f"principal_modes: k must be an integer from 1 to {min(count - 1, size)} (finite draws less one, or "
             f"pixels), got {k!r}"
         )
     if passes < 1 or oversampling < 0:

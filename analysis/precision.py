@@ -87,9 +87,8 @@ def draws_needed(
         )
     spread = float(values.max() - values.min())
     if spread == 0 or not np.isfinite(errors).all():
-        reason = (
-            "it never varies" if spread == 0 else "four draws per chain are the least that tell their error"
-        )
+        few = values.sizes["draw"] < 4
+        reason = "four draws per chain are the least that tell their error" if few else "it never varies"
         raise ValueError(
             f"draws_needed: {values.sizes['chain']} chains of {values.sizes['draw']} draws do not tell the Monte Carlo "
             f"error of this functional: {reason}"
