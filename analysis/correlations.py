@@ -11,6 +11,7 @@ From n independent draws the correlation of two independent numbers scatters by 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -44,6 +45,7 @@ def correlation_map(
     draws, plates = plates_first(posterior_draws(posterior, var_name))
     shape, lead = draws.shape[2:], len(plates)
     event = shape[lead:]
+    index: tuple[Any, ...] = ()
     if not callable(pixel):
         index = tuple(pixel) if np.ndim(pixel) == 1 else (pixel,)
         inside = len(index) == len(event) and all(

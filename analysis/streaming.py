@@ -10,7 +10,7 @@ to), which takes as much room as the draws do and is gone with the process. With
 tile after all. Either way no more than one block and one tile are held: 32 MiB of draws at a time of a block, 256 MiB
 of a tile.
 
-A draw with a NaN or an infinity in it says nothing of any pixel and is left out everywhere.
+A draw with a NaN or an infinity in it says nothing of any pixel and is left out everywhere, in every image of a plate.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 import shutil
 import tracemalloc
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_streamed_equals_in_memory_to_rounding(name, tree, memory_run, monkeypat
         xr.testing.assert_identical(STATISTICS[name](tree), in_memory)
         monkeypatch.setattr(streaming, "_TILE_BYTES", 7 * size)  # 12 tiles, by the scratch file
         xr.testing.assert_identical(STATISTICS[name](tree), in_memory)
-        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 100, 0))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
         xr.testing.assert_identical(STATISTICS[name](tree), in_memory)
 
 
@@ -152,6 +153,15 @@ def test_a_store_needs_memory_for_a_block_and_a_tile(name, larger, monkeypatch):
     finally:
         tracemalloc.stop()
     assert peak < 1.3 * 2**20
+
+
+def test_a_stored_posterior_knows_where_it_is_and_can_be_written_elsewhere(tree, tmp_path):
+    draws = posterior_draws(tree)
+    assert streaming._scratch_place(draws) is not None
+    assert streaming._scratch_place(draws.copy(data=draws.values).drop_encoding()) is None
+    tree.to_zarr(tmp_path / "copy.zarr", consolidated=False)
+    again = xr.open_datatree(tmp_path / "copy.zarr", engine="zarr", consolidated=False)
+    xr.testing.assert_identical(again["posterior"].to_dataset(), tree["posterior"].to_dataset())
 
 
 def test_a_scratch_file_goes_where_there_is_room(tmp_path, monkeypatch):
