@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bayes_ir.analysis.checks import MeasurementCheck, measurement_check
     from bayes_ir.analysis.correlations import correlation_map
+    from bayes_ir.analysis.contractions import contraction, contraction_map
     from bayes_ir.analysis.coverage import expected_coverage
     from bayes_ir.analysis.decisions import decision_entropy
     from bayes_ir.analysis.distances import DistanceFloor, sliced_wasserstein, sliced_wasserstein_floor
@@ -26,11 +27,16 @@ if TYPE_CHECKING:
     from bayes_ir.analysis.left_out import NonFiniteDrawsWarning
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
     from bayes_ir.analysis.modes import UnsettledModesWarning, principal_modes
+    from bayes_ir.analysis.kernel_comparison import compare_kernels
+    from bayes_ir.analysis.leave_one_out import HighParetoKWarning, compare_models, measurement_loo
+    from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
+    from bayes_ir.analysis.pit import measurement_pit
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
     from bayes_ir.analysis.precision import DrawsNeeded, draws_needed
     from bayes_ir.analysis.quantities import default_quantities
     from bayes_ir.analysis.regions import AreaAbove, EdgePosition, MaskMean, MaskSum, region_functionals
+    from bayes_ir.analysis.residual_test import ResidualCheck, residual_check
     from bayes_ir.analysis.sbc import FewReplicationsWarning, sbc_ranks
     from bayes_ir.analysis.store import MemorySink, Sink
     from bayes_ir.analysis.tables import Summary, summary
@@ -54,6 +60,7 @@ __all__ = [
     "DrawsNeeded",
     "EdgePosition",
     "FewReplicationsWarning",
+    "HighParetoKWarning",
     "ImportanceWeights",
     "MaskMean",
     "MaskSum",
@@ -63,6 +70,7 @@ __all__ = [
     "MomentErrors",
     "NonFiniteDrawsWarning",
     "PosteriorLayout",
+    "ResidualCheck",
     "Sink",
     "Summary",
     "TwoSampleTest",
@@ -70,6 +78,10 @@ __all__ = [
     "ZarrSink",
     "classifier_two_sample_test",
     "correlation_map",
+    "compare_kernels",
+    "compare_models",
+    "contraction",
+    "contraction_map",
     "cosine_similarity",
     "decision_entropy",
     "default_functionals",
@@ -88,6 +100,8 @@ __all__ = [
     "mean_map",
     "measurement_check",
     "median_map",
+    "measurement_loo",
+    "measurement_pit",
     "mode_weight_distance",
     "moment_errors",
     "open_posterior",
@@ -97,6 +111,7 @@ __all__ = [
     "psnr",
     "quantile_map",
     "region_functionals",
+    "residual_check",
     "restoration_metrics",
     "rmse",
     "sbc_power",
@@ -113,6 +128,7 @@ __all__ = [
 _HOME = {
     "checks": ("MeasurementCheck", "measurement_check"),
     "correlations": ("correlation_map",),
+    "contractions": ("contraction", "contraction_map"),
     "coverage": ("expected_coverage",),
     "decisions": ("decision_entropy",),
     "distances": ("DistanceFloor", "sliced_wasserstein", "sliced_wasserstein_floor"),
@@ -124,11 +140,16 @@ _HOME = {
     "left_out": ("NonFiniteDrawsWarning",),
     "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
     "modes": ("UnsettledModesWarning", "principal_modes"),
+    "kernel_comparison": ("compare_kernels",),
+    "leave_one_out": ("HighParetoKWarning", "compare_models", "measurement_loo"),
+    "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
+    "pit": ("measurement_pit",),
     "plots.uncertainty": ("plot_uncertainty",),
     "posterior": ("PosteriorLayout",),
     "precision": ("DrawsNeeded", "draws_needed"),
     "quantities": ("default_quantities",),
     "regions": ("AreaAbove", "EdgePosition", "MaskMean", "MaskSum", "region_functionals"),
+    "residual_test": ("ResidualCheck", "residual_check"),
     "sbc": ("FewReplicationsWarning", "sbc_ranks"),
     "store": ("MemorySink", "Sink"),
     "tables": ("Summary", "summary"),
