@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayes_ir.analysis.checks import MeasurementCheck, measurement_check
-    from bayes_ir.analysis.correlations import correlation_map
     from bayes_ir.analysis.contractions import contraction, contraction_map
+    from bayes_ir.analysis.correlations import correlation_map
     from bayes_ir.analysis.coverage import expected_coverage
     from bayes_ir.analysis.decisions import decision_entropy
     from bayes_ir.analysis.distances import DistanceFloor, sliced_wasserstein, sliced_wasserstein_floor
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from bayes_ir.analysis.functionals import default_functionals, functional_draws
     from bayes_ir.analysis.importance import ImportanceWeights, importance_weights
     from bayes_ir.analysis.intervals import hdi_map, interval_coverage, interval_map, interval_width_map
+    from bayes_ir.analysis.kernel_comparison import compare_kernels
+    from bayes_ir.analysis.leave_one_out import HighParetoKWarning, compare_models, measurement_loo
     from bayes_ir.analysis.left_out import NonFiniteDrawsWarning
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
     from bayes_ir.analysis.modes import UnsettledModesWarning, principal_modes
-    from bayes_ir.analysis.kernel_comparison import compare_kernels
-    from bayes_ir.analysis.leave_one_out import HighParetoKWarning, compare_models, measurement_loo
-    from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
     from bayes_ir.analysis.pit import measurement_pit
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
@@ -77,11 +76,11 @@ __all__ = [
     "UnsettledModesWarning",
     "ZarrSink",
     "classifier_two_sample_test",
-    "correlation_map",
     "compare_kernels",
     "compare_models",
     "contraction",
     "contraction_map",
+    "correlation_map",
     "cosine_similarity",
     "decision_entropy",
     "default_functionals",
@@ -99,9 +98,9 @@ __all__ = [
     "interval_width_map",
     "mean_map",
     "measurement_check",
-    "median_map",
     "measurement_loo",
     "measurement_pit",
+    "median_map",
     "mode_weight_distance",
     "moment_errors",
     "open_posterior",
@@ -127,8 +126,8 @@ __all__ = [
 
 _HOME = {
     "checks": ("MeasurementCheck", "measurement_check"),
-    "correlations": ("correlation_map",),
     "contractions": ("contraction", "contraction_map"),
+    "correlations": ("correlation_map",),
     "coverage": ("expected_coverage",),
     "decisions": ("decision_entropy",),
     "distances": ("DistanceFloor", "sliced_wasserstein", "sliced_wasserstein_floor"),
@@ -137,12 +136,11 @@ _HOME = {
     "functionals": ("default_functionals", "functional_draws"),
     "importance": ("ImportanceWeights", "importance_weights"),
     "intervals": ("hdi_map", "interval_coverage", "interval_map", "interval_width_map"),
+    "kernel_comparison": ("compare_kernels",),
+    "leave_one_out": ("HighParetoKWarning", "compare_models", "measurement_loo"),
     "left_out": ("NonFiniteDrawsWarning",),
     "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
     "modes": ("UnsettledModesWarning", "principal_modes"),
-    "kernel_comparison": ("compare_kernels",),
-    "leave_one_out": ("HighParetoKWarning", "compare_models", "measurement_loo"),
-    "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
     "pit": ("measurement_pit",),
     "plots.uncertainty": ("plot_uncertainty",),
     "posterior": ("PosteriorLayout",),

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from made_gaussians import correlated, tree_of
+from made_draws import correlated, tree_of
 
 from bayes_ir.analysis.correlations import correlation_map
 from bayes_ir.analysis.left_out import NonFiniteDrawsWarning

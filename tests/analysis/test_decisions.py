@@ -1,7 +1,7 @@
 import arviz_stats
 import numpy as np
 import pytest
-from made_gaussians import tree_of
+from made_draws import tree_of
 from scipy.stats import entropy, norm
 
 from bayes_ir.analysis.decisions import decision_entropy

@@ -2,7 +2,7 @@ import arviz_stats
 import numpy as np
 import pytest
 import xarray as xr
-from made_gaussians import correlated, tree_of
+from made_draws import correlated, tree_of
 
 from bayes_ir.analysis.functional_tables import functional_table
 from bayes_ir.analysis.functionals import functional_draws

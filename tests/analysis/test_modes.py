@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from made_gaussians import correlated, tree_of
+from made_draws import correlated, tree_of
 
 from bayes_ir.analysis.left_out import NonFiniteDrawsWarning
 from bayes_ir.analysis.modes import UnsettledModesWarning, principal_modes

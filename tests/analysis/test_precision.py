@@ -1,7 +1,7 @@
 import arviz_stats
 import numpy as np
 import pytest
-from made_gaussians import tree_of
+from made_draws import tree_of
 
 from bayes_ir.analysis.precision import draws_needed
 

@@ -1,4 +1,4 @@
-"""Posteriors of draws that are given, as trees."""
+"""Trees of draws that are given, and correlated Gaussian draws."""
 
 import numpy as np
 import xarray as xr
