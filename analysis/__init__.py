@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     )
     from bayes_ir.analysis.functionals import default_functionals
     from bayes_ir.analysis.importance import ImportanceWeights, importance_weights
+    from bayes_ir.analysis.jensen import jensen_verdicts
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
+    from bayes_ir.analysis.plots.jensen import plot_jensen_gap
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
     from bayes_ir.analysis.quantities import default_quantities
@@ -63,11 +65,13 @@ __all__ = [
     "importance_weights",
     "interval_coverage",
     "interval_map",
+    "jensen_verdicts",
     "mean_map",
     "measurement_check",
     "mode_weight_distance",
     "moment_errors",
     "open_posterior",
+    "plot_jensen_gap",
     "plot_uncertainty",
     "psnr",
     "quantile_map",
@@ -91,7 +95,9 @@ _HOME = {
     "exactness": ("ModeWeightDistance", "MomentErrors", "mode_weight_distance", "moment_errors"),
     "functionals": ("default_functionals",),
     "importance": ("ImportanceWeights", "importance_weights"),
+    "jensen": ("jensen_verdicts",),
     "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
+    "plots.jensen": ("plot_jensen_gap",),
     "plots.uncertainty": ("plot_uncertainty",),
     "posterior": ("PosteriorLayout",),
     "quantities": ("default_quantities",),
