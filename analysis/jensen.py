@@ -121,7 +121,10 @@ def jensen_verdicts(tree: Any, tolerance: float = 0.1) -> dict[str, str]:
     group = jensen_group(tree)
     order = np.argsort(group["noise"].values, kind="stable")
     noise = group["noise"].values[order]
-    kernel, of_kernel = str(tree.attrs.get("kernel")), tree.attrs.get("kernel_denoising_posterior")
+    kernel, of_kernel = (
+        str(tree.attrs.get("kernel")).split("(")[0],
+        tree.attrs.get("kernel_denoising_posterior"),
+    )
     verdicts = {}
     for name in group["denoising_posterior"].values:
         errors = group["relative_error"].sel(denoising_posterior=name).values[order]
@@ -129,7 +132,7 @@ def jensen_verdicts(tree: Any, tolerance: float = 0.1) -> dict[str, str]:
         middle = np.array(
             [np.median(e[np.isfinite(e)]) if ok else np.nan for e, ok in zip(errors, judged, strict=True)]
         )
-        by = f" (the choice of {kernel.partition('(')[0]})" if name == of_kernel else ""
+        by = f" (the choice of {kernel})" if name == of_kernel else ""
         verdicts[str(name)] = f"{name}{by}: {_verdict(noise, middle, judged, tolerance)}"
     return verdicts
 

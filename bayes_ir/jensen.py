@@ -83,7 +83,7 @@ def jensen_gap(
         nested: sample even where the answer is known, to try the estimator out.
         wanted_error: standard error of ``log p(y | x_t)`` at which sampling stops, nats.
         least_ess: effective number of inner draws below which the answer is NaN and ``reason`` says so.
-        inner_draws: most inner draws per state; for cells the proposals per component.
+        inner_draws: most inner draws per state; for cells the proposals of the heaviest component.
         inner_steps: noise levels of the reverse process that makes inner draws of a learned prior.
         device: torch device, by default that of the prior.
         dtype: floating point type of the images, by default that of the prior.

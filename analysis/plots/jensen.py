@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_jensen_curves", "plot_jensen_gap"]
 
+_FLOOR = 1e-3
 _MARKERS = "osD^vPX*<>"
 
 
@@ -88,6 +89,7 @@ def draw_jensen_curves(axes: Any, group: xr.Dataset, name: str) -> None:
     noise, posteriors = group["noise"].values[order], group["denoising_posterior"].values
     colours = sns.color_palette("colorblind", len(posteriors))
     spread = np.nanmax(np.abs(np.where(np.isfinite(group[name]), group[name], np.nan)), initial=0.0)
+    on_log = name in ("relative_error", "norm_ratio")
     for number, (posterior, colour) in enumerate(zip(posteriors, colours, strict=True)):
         values = group[name].sel(denoising_posterior=posterior).values[order]
         seen = np.isfinite(values).any(axis=1)
@@ -95,6 +97,8 @@ def draw_jensen_curves(axes: Any, group: xr.Dataset, name: str) -> None:
         if not rows:
             continue
         low, middle, high = np.array([[row.min(), np.median(row), row.max()] for row in rows]).T
+        if on_log:  # an error of nothing, less its Monte Carlo part, is drawn at the foot
+            low, middle, high = (np.maximum(part, _FLOOR) for part in (low, middle, high))
         marker = _MARKERS[number % len(_MARKERS)]
         axes.plot(
             noise[seen],
@@ -107,10 +111,8 @@ def draw_jensen_curves(axes: Any, group: xr.Dataset, name: str) -> None:
         )
         axes.fill_between(noise[seen], low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
-    if name in ("relative_error", "norm_ratio"):
+    if on_log:
         axes.set_yscale("log")
-        bottom, top = axes.get_ylim()
-        axes.set_ylim(max(bottom, 1e-3), top)
     elif name == "log_gap" and spread > 20:
         axes.set_yscale("symlog", linthresh=1.0)
 

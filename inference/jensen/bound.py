@@ -12,7 +12,7 @@ What it is not good for:
 * It goes to zero with sigma, where DPS is worst, because it bounds a gap of likelihoods that itself goes to zero, and
   not the error of a score: it says nothing of the guidance.
 * Its constant takes ``exp(-1 / (2 sigma^2)) / (2 pi sigma^2)^{1/2}``, a Gaussian density one unit from its mean, for
-  the largest slope of that density, which is ``exp(-1/2) / ((2 pi)^{1/2} sigma^2)``, found sigma from the mean.  The two
+  the largest slope of that density, which is ``exp(-1/2) / ((2 pi)^{1/2} sigma^2)``, found sigma from the mean.  They
   agree at ``sigma = 1`` in one dimension; at small sigma the printed bound is broken, by orders of magnitude.
 
 So it stands beside one that holds, with the slope put right.  The density ``N(y; z, D^2)`` of M measurements changes

@@ -38,7 +38,7 @@ from bayes_ir.models.priors.mixture_law import LOG_2PI
 __all__ = ["cells_reference", "denoising_law", "exact_references", "has_exact"]
 
 _MOST_CELLS = 100
-_GROUPS = 20
+_GROUPS, _LEAST = 20, 8  # groups of proposals, and the least size of one
 _NEGLIGIBLE = 30.0  # nats below the largest bound
 
 
@@ -109,7 +109,7 @@ def cells_reference(
         problem: mixture prior, linear A, one-bit or quantized channel.
         law: ``p(x_0 | x_t)`` of all states.
         row: number of the state.
-        samples: proposals per component, made in groups.
+        samples: proposals of the component that weighs most, made in groups.
         generator: source of the proposals.
 
     Raises:
@@ -125,9 +125,12 @@ def cells_reference(
     ]
     bounds = log_r.cpu() + torch.tensor([law.log_bound for law in laws], dtype=torch.float64)
     centre = (log_r.exp()[:, None] * means).sum(0)
-    per_group = -(-samples // _GROUPS)
-    log_weight, weighted, squares = [], [], []
+    log_weight, weighted, squares, draws = [], [], [], 0
     for k in torch.nonzero(bounds > bounds.max() - _NEGLIGIBLE)[:, 0].tolist():
+        # Components of little weight need not be known as well as the others.
+        share = float((0.5 * (bounds[k] - bounds.max())).exp())
+        per_group = max(_LEAST, -(-round(samples * share) // _GROUPS))
+        draws += _GROUPS * per_group
         u, psi = (torch.from_numpy(part) for part in laws[k].propose(_GROUPS * per_group, generator))
         psi = psi.reshape(_GROUPS, per_group)
         solved = torch.linalg.solve(found.covariance[k], (u.to(at.device) - at[k]).T)
@@ -140,5 +143,4 @@ def cells_reference(
     total = torch.einsum("gk,gkn->gn", log_w.softmax(1), per_component)
     log_group = log_w.logsumexp(1)
     ess = float((2 * log_group.logsumexp(0) - torch.stack(squares).logsumexp(0)).exp())
-    draws = _GROUPS * per_group * len(squares)
     return Reference(log_group, total, torch.zeros_like(total), float(np.log(_GROUPS)), ess, draws)

@@ -94,7 +94,7 @@ def gap_at(
         denoising_posteriors: what to compare.
         x_t: states, (B, *event_shape).
         level: their noise level.
-        effort: of nested sampling, and of the cells (``inner_draws`` proposals per component).
+        effort: of nested sampling, and of the cells (``inner_draws`` proposals of the heaviest component).
         nested: sample even where the answer is known.
         rng: a generator of the level.
         on_state: called after every state.
