@@ -20,6 +20,7 @@ from enum import IntFlag
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bayes_ir.inference.denoising_posterior import DenoisingPosterior
@@ -99,6 +100,9 @@ def gap_at(
         rng: a generator of the level.
         on_state: called after every state.
     """
+    sound = x_t.isfinite().flatten(1).all(1)
+    # A state that is not finite is reported as such; nothing may fail for it, nor for its neighbours.
+    x_t = torch.where(sound.reshape(-1, *(1,) * (x_t.ndim - 1)), x_t, 0.0)
     found = [approximate(problem, q, x_t, level) for q in denoising_posteriors.values()]
     x0_hat = problem.prior.denoise_at(x_t, level.a, level.b)
     known = ingredients(problem)
@@ -107,21 +111,17 @@ def gap_at(
     closed = exact_references(problem, law) if law and isinstance(problem.channel, Gaussian) else None
     figures = []
     for i, x in enumerate(x_t):
-        own = rng.spawn(240)
+        own, answer = rng.spawn(240), None
         sampler = InnerSampler(problem.prior, x, level, effort.inner_steps)
-        reason, answer = Reason(0), None
-        if law is None:
+        if sound[i] and law is None:
             answer = nested_reference(problem, sampler, x0_hat[i], effort, own)
-        else:
+        elif sound[i]:
             moments = inner_moments(sampler, x0_hat[i], own)
             reference = closed[i] if closed else _cells(problem, law, i, effort, own)
-            if reference is not None:
-                answer = Nested(reference, moments.distance, moments.bias)
-        if answer is None or not x.isfinite().all():
-            reason, answer = Reason.OUT_OF_REACH, None
-        common, reason = _common(answer, level, effort, reason)
+            answer = None if reference is None else Nested(reference, moments.distance, moments.bias)
+        common, reason = _common(answer, level, effort)
         each = [_of_posterior(answer, a, i, reason) for a in found]
-        if not all(bool(a.settled[i]) for a in found):
+        if sound[i] and not all(bool(a.settled[i]) for a in found):
             reason |= Reason.EP_NOT_SETTLED
         m_1 = common["m1"]
         common |= {
@@ -141,22 +141,21 @@ def _cells(problem: Problem, law: object, row: int, effort: Effort, rng: Rng) ->
         return None
 
 
-def _common(
-    answer: Nested | None, level: Level, effort: Effort, reason: Reason
-) -> tuple[dict[str, float], Reason]:
+def _common(answer: Nested | None, level: Level, effort: Effort) -> tuple[dict[str, float], Reason]:
     """The figures of a state, and what is to be said of them."""
     if answer is None:
+        reason = Reason.OUT_OF_REACH
         names = ("log_likelihood", "log_likelihood_error", "score_norm", "score_norm_error", "ess", "m1")
         return dict.fromkeys((*names, "m1_error", "inner_bias"), math.nan) | {"inner_draws": 0}, reason
-    reference = answer.reference
+    reference, reason = answer.reference, Reason(0)
     log_p, norm = reference.log_likelihood, reference.score_norm(level.a / level.b**2)
     if reference.ess < effort.least_ess:
         reason |= Reason.FEW_EFFECTIVE_DRAWS
         log_p = norm = _NOTHING
     elif not log_p.error <= effort.wanted_error:
         reason |= Reason.ERROR_NOT_REACHED
-    # A score less than two errors from nothing has no size or direction to compare with.
-    if Reason.FEW_EFFECTIVE_DRAWS not in reason and not norm.error <= 0.5 * norm.value:
+    # A score less than four errors from nothing has no size or direction to compare with.
+    if Reason.FEW_EFFECTIVE_DRAWS not in reason and not norm.error <= 0.25 * norm.value:
         reason |= Reason.SCORE_IN_NOISE
         norm = _NOTHING
     figures = {
@@ -177,7 +176,8 @@ def _of_posterior(answer: Nested | None, found: Approximation, row: int, reason:
     """The figures of one denoising posterior at one state."""
     lost = Reason.FEW_EFFECTIVE_DRAWS | Reason.OUT_OF_REACH
     judged = answer is not None and not reason & lost and bool(found.settled[row])
-    log_q = float(found.log_likelihood[row]) if found.settled[row] else math.nan
+    given = bool(found.settled[row]) and answer is not None
+    log_q = float(found.log_likelihood[row]) if given else math.nan
     log_p = answer.reference.log_likelihood if judged and answer else _NOTHING
     figures = {
         "log_likelihood_approximation": log_q,
