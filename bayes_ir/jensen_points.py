@@ -31,7 +31,7 @@ def jensen_states(
             )
         frames = natural("jensen_gap", "levels", levels, 1) + 1
         found = walk(problem, kernel, "trajectory", draws, seed, frames, progress)
-        return found.steps[:-1], found.levels[:-1], found.x[:-1]
+        return found.steps[:-1], found.levels[:-1], list(found.x[:-1])
     x_0 = _images(problem, points, draws, seed)
     ratios = _ratios(problem, levels, counted)
     eps = Rng(seed, 0, 0, 1, draws=len(x_0), device=problem.device, dtype=problem.dtype).normal(

@@ -7,7 +7,9 @@ From the ratio ``b / a`` of ``x_t`` down to the prior's least one, in n levels `
 the ancestral moves, with V the calibrated covariance of the level where the prior carries one and 0 where not; the last
 ``x_0`` is the draw.  A probability flow would not do: it makes one image of every ``x_t``.
 
-What is wrong with n steps shows in the mean of the draws, which ought to be ``x0_hat(x_t)``.
+What is wrong with the network shows in the mean of the draws, which ought to be ``x0_hat(x_t)``; what is wrong with n
+steps in their spread, which comes out short by a share of the order 1 / n (for the mixture of digits at ``b / a = 0.3``
+by 10, 6 and 2 % after 8, 16 and 64 steps).
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Effort:
     wanted_error: float = 0.1
     least_ess: float = 50.0
     inner_draws: int = 3840
-    inner_steps: int = 24
+    inner_steps: int = 48
 
     def __post_init__(self) -> None:
         least = 6 * _GROUPS
