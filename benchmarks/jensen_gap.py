@@ -175,6 +175,7 @@ def learned() -> list[dict[str, Any]]:
         row: dict[str, Any] = {
             "sigma": sigma,
             "noise": ratio,
+            "inner_steps": steps,
             "seconds": round(time.perf_counter() - started, 1),
         }
         row |= {name: _number(group[name]) for name in (*names, "inner_bias", "reason")}
