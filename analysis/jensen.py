@@ -28,6 +28,7 @@ _COMMON = {
     "score_norm_error": "its standard error",
     "ess": "effective number of inner draws; infinite in closed form",
     "inner_draws": "inner draws, or proposals for cells; 0 in closed form",
+    "pareto_k": "shape of the tail of the inner weights; above 1/2 errors are too small; NaN in closed form",
     "inner_bias": "distance of the mean of the inner draws from E[x_0 | x_t] over their spread, less chance",
     "m1": "E |x_0 - E[x_0 | x_t]| given x_t, in units of the image",
     "m1_error": "its standard error",

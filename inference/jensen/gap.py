@@ -40,6 +40,9 @@ __all__ = ["Figures", "Reason", "check_linear", "gap_at"]
 _NOTHING = Estimate(math.nan, math.nan)
 
 
+_HEAVY = 0.5  # from here on the variance of the weights is infinite
+
+
 class Reason(IntFlag):
     """Why a figure is missing, or what is to be known of it."""
 
@@ -50,6 +53,7 @@ class Reason(IntFlag):
         8  # expectation propagation did not converge for some denoising posterior, whose figures are NaN
     )
     OUT_OF_REACH = 16  # the cells could not be tilted, or x_t is not finite
+    HEAVY_TAILS = 32  # the weights of the inner draws have a tail of k > 1/2: errors are too small
 
 
 class Figures(NamedTuple):
@@ -146,7 +150,9 @@ def _common(answer: Nested | None, level: Level, effort: Effort) -> tuple[dict[s
     if answer is None:
         reason = Reason.OUT_OF_REACH
         names = ("log_likelihood", "log_likelihood_error", "score_norm", "score_norm_error", "ess", "m1")
-        return dict.fromkeys((*names, "m1_error", "inner_bias"), math.nan) | {"inner_draws": 0}, reason
+        return dict.fromkeys((*names, "m1_error", "inner_bias", "pareto_k"), math.nan) | {
+            "inner_draws": 0
+        }, reason
     reference, reason = answer.reference, Reason(0)
     log_p, norm = reference.log_likelihood, reference.score_norm(level.a / level.b**2)
     if reference.ess < effort.least_ess:
@@ -154,6 +160,8 @@ def _common(answer: Nested | None, level: Level, effort: Effort) -> tuple[dict[s
         log_p = norm = _NOTHING
     elif not log_p.error <= effort.wanted_error:
         reason |= Reason.ERROR_NOT_REACHED
+    if answer.tail > _HEAVY:
+        reason |= Reason.HEAVY_TAILS
     # A score less than four errors from nothing has no size or direction to compare with.
     if Reason.FEW_EFFECTIVE_DRAWS not in reason and not norm.error <= 0.25 * norm.value:
         reason |= Reason.SCORE_IN_NOISE
@@ -168,6 +176,7 @@ def _common(answer: Nested | None, level: Level, effort: Effort) -> tuple[dict[s
         "m1_error": answer.distance.error,
         "inner_bias": answer.bias,
         "inner_draws": reference.draws,
+        "pareto_k": answer.tail,
     }
     return figures, reason
 

@@ -21,6 +21,7 @@ from bayes_ir.inference.jensen import (
 )
 from bayes_ir.inference.jensen.exact import denoising_law
 from bayes_ir.inference.jensen.inner import InnerSampler
+from bayes_ir.inference.jensen.nested import pareto_shape
 from bayes_ir.inference.jensen.reference import Reference, jackknife
 from bayes_ir.inference.rng import Rng
 from bayes_ir.inference.samplers import Level
@@ -166,6 +167,29 @@ def test_jackknife_removes_the_bias_of_the_log_of_a_mean():
     assert abs(np.mean(plain) - expected) < 4 * noise
     assert abs(np.mean(corrected)) < 3 * noise
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(corrected), rel=0.15)
+
+
+@pytest.mark.parametrize("s", [0.3, 1.0, 3.0])
+def test_the_tail_of_the_weights_is_that_of_arviz(s):
+    """Log-normal weights; ArviZ fits the same tail by an estimator of its own."""
+    import warnings
+
+    from arviz_stats.base import array_stats
+
+    log_w = s * normal(4000, seed=7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of the heavy ones
+        _, k = array_stats.psislw(log_w.numpy())
+    assert pareto_shape(log_w) == pytest.approx(float(k), abs=0.15)
+
+
+def test_weights_that_are_all_alike_have_no_tail_and_heavy_ones_are_flagged():
+    assert pareto_shape(torch.zeros(240, dtype=F64)) == -math.inf
+    p, level = problem(noise=0.1), Level(0.0, 1.0, 1.0)
+    effort = Effort(inner_draws=1920, least_ess=2)
+    (found,) = gap_at(p, {"q": Flat()}, states(level, 1), level, effort=effort, nested=True, rng=rng())
+    assert found.common["pareto_k"] > 0.5
+    assert found.common["reason"] & Reason.HEAVY_TAILS
 
 
 def test_jackknife_of_a_mean_is_its_textbook_error():
