@@ -5,8 +5,8 @@ the weights the least effective number of draws,
 
     ess = (sum w)^2 / sum w^2,
 
-or the cap is reached.  With few effective draws neither the estimate nor its error means anything: a single draw that fits
-better than all others carries both.  Their number falls as ``exp`` of the squared distance between
+or the cap is reached.  With few effective draws neither the estimate nor its error means anything: a single draw that
+fits better than all others carries both.  Their number falls as ``exp`` of the squared distance between
 ``p(x_0 | x_t, y)`` and ``p(x_0 | x_t)``, so that many precise measurements can be answered at small noise only.  What
 they still hide shows in the tail of the weights, to whose largest ``min(n / 5, 3 n^{1/2})`` a generalised Pareto law is
 fitted: of a shape k above 1/2 the variance is infinite, and the standard error too small.
