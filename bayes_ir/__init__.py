@@ -12,7 +12,9 @@ from bayes_ir.calibration import simulation_based_calibration
 from bayes_ir.jensen import jensen_gap
 from bayes_ir.kernel_choice import default_kernel
 from bayes_ir.paths import trajectory
+from bayes_ir.predictive_draws import posterior_predictive, prior_predictive
 from bayes_ir.pyro_kernel import DiffusionKernel
+from bayes_ir.quantile_residuals import residuals
 
 __version__ = "0.1.0"
 
@@ -23,6 +25,9 @@ __all__ = [
     "inference",
     "jensen_gap",
     "models",
+    "posterior_predictive",
+    "prior_predictive",
+    "residuals",
     "sample",
     "simulate",
     "simulation_based_calibration",
