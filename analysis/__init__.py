@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from bayes_ir.analysis.functionals import default_functionals
     from bayes_ir.analysis.importance import ImportanceWeights, importance_weights
     from bayes_ir.analysis.jensen import jensen_verdicts
-    from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
-    from bayes_ir.analysis.plots.jensen import plot_jensen_gap
     from bayes_ir.analysis.kernel_comparison import compare_kernels
     from bayes_ir.analysis.leave_one_out import HighParetoKWarning, compare_models, measurement_loo
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
     from bayes_ir.analysis.pit import measurement_pit
+    from bayes_ir.analysis.plots.jensen import plot_jensen_gap
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
     from bayes_ir.analysis.quantities import default_quantities
@@ -112,7 +111,6 @@ _HOME = {
     "functionals": ("default_functionals",),
     "importance": ("ImportanceWeights", "importance_weights"),
     "jensen": ("jensen_verdicts",),
-    "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
     "plots.jensen": ("plot_jensen_gap",),
     "kernel_comparison": ("compare_kernels",),
     "leave_one_out": ("HighParetoKWarning", "compare_models", "measurement_loo"),
