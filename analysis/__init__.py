@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from bayes_ir.analysis.functionals import default_functionals, functional_draws
     from bayes_ir.analysis.importance import ImportanceWeights, importance_weights
     from bayes_ir.analysis.intervals import hdi_map, interval_coverage, interval_map, interval_width_map
+    from bayes_ir.analysis.jensen import jensen_verdicts
     from bayes_ir.analysis.kernel_comparison import compare_kernels
     from bayes_ir.analysis.leave_one_out import HighParetoKWarning, compare_models, measurement_loo
     from bayes_ir.analysis.left_out import NonFiniteDrawsWarning
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
     from bayes_ir.analysis.modes import UnsettledModesWarning, principal_modes
     from bayes_ir.analysis.pit import measurement_pit
+    from bayes_ir.analysis.plots.jensen import plot_jensen_gap
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
     from bayes_ir.analysis.precision import DrawsNeeded, draws_needed
@@ -96,6 +98,7 @@ __all__ = [
     "interval_coverage",
     "interval_map",
     "interval_width_map",
+    "jensen_verdicts",
     "mean_map",
     "measurement_check",
     "measurement_loo",
@@ -104,6 +107,7 @@ __all__ = [
     "mode_weight_distance",
     "moment_errors",
     "open_posterior",
+    "plot_jensen_gap",
     "plot_uncertainty",
     "principal_modes",
     "probability_map",
@@ -136,6 +140,8 @@ _HOME = {
     "functionals": ("default_functionals", "functional_draws"),
     "importance": ("ImportanceWeights", "importance_weights"),
     "intervals": ("hdi_map", "interval_coverage", "interval_map", "interval_width_map"),
+    "jensen": ("jensen_verdicts",),
+    "plots.jensen": ("plot_jensen_gap",),
     "kernel_comparison": ("compare_kernels",),
     "leave_one_out": ("HighParetoKWarning", "compare_models", "measurement_loo"),
     "left_out": ("NonFiniteDrawsWarning",),
