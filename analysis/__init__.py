@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from bayes_ir.analysis.functionals import default_functionals
     from bayes_ir.analysis.importance import ImportanceWeights, importance_weights
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
+    from bayes_ir.analysis.plots.coverage import plot_coverage
+    from bayes_ir.analysis.plots.error_against_sd import plot_error_against_sd
+    from bayes_ir.analysis.plots.gallery import plot_posterior_gallery
+    from bayes_ir.analysis.plots.kernel_comparison import plot_kernel_comparison
+    from bayes_ir.analysis.plots.maps import plot_maps
+    from bayes_ir.analysis.plots.pixel_pairs import plot_pixel_pairs
+    from bayes_ir.analysis.plots.ridges import plot_ridges
+    from bayes_ir.analysis.plots.sbc import plot_sbc
+    from bayes_ir.analysis.plots.tarp_curve import plot_tarp
+    from bayes_ir.analysis.plots.trajectory import plot_trajectory
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
     from bayes_ir.analysis.quantities import default_quantities
@@ -68,6 +78,16 @@ __all__ = [
     "mode_weight_distance",
     "moment_errors",
     "open_posterior",
+    "plot_coverage",
+    "plot_error_against_sd",
+    "plot_kernel_comparison",
+    "plot_maps",
+    "plot_pixel_pairs",
+    "plot_posterior_gallery",
+    "plot_ridges",
+    "plot_sbc",
+    "plot_tarp",
+    "plot_trajectory",
     "plot_uncertainty",
     "psnr",
     "quantile_map",
@@ -92,6 +112,16 @@ _HOME = {
     "functionals": ("default_functionals",),
     "importance": ("ImportanceWeights", "importance_weights"),
     "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
+    "plots.coverage": ("plot_coverage",),
+    "plots.error_against_sd": ("plot_error_against_sd",),
+    "plots.gallery": ("plot_posterior_gallery",),
+    "plots.kernel_comparison": ("plot_kernel_comparison",),
+    "plots.maps": ("plot_maps",),
+    "plots.pixel_pairs": ("plot_pixel_pairs",),
+    "plots.ridges": ("plot_ridges",),
+    "plots.sbc": ("plot_sbc",),
+    "plots.tarp_curve": ("plot_tarp",),
+    "plots.trajectory": ("plot_trajectory",),
     "plots.uncertainty": ("plot_uncertainty",),
     "posterior": ("PosteriorLayout",),
     "quantities": ("default_quantities",),
