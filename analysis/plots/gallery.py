@@ -115,6 +115,6 @@ def plot_posterior_gallery(
         if shown.get_array().ndim == 2:
             label = f"intensity{unit_label(units)}"
             figure.colorbar(
-                shown, ax=panels, location="right", label=label, extend=scale.extend, shrink=0.9, aspect=30
+                shown, ax=panels, location="right", label=label, extend=scale.extend, pad=0.02, aspect=30
             )
     return figure

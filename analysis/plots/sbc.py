@@ -8,6 +8,7 @@ ones: the draws are too narrow. The reverse: too wide. All above: the draws are 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,7 +95,7 @@ def plot_sbc(
         )
         figure.suptitle(
             f"simulation-based calibration, {count} replications of {calibration.attrs['draws_per_replication']} draws:"
-            f"\n{calibration.attrs['verdict']}"
+            "\n" + fill(calibration.attrs["verdict"], 24 * columns)
         )
         figure.supxlabel("rank of the truth among the draws", fontsize="medium")
         figure.supylabel("ECDF minus uniform", fontsize="medium")

@@ -88,7 +88,7 @@ def plot_trajectory(
         figure, panels = plt.subplots(
             len(rows),
             len(chosen),
-            figsize=(width * len(chosen) + 1.3, len(rows) * height_of(found["x"].shape, width) + 0.8),
+            figsize=(width * len(chosen) + 1.3, len(rows) * height_of(found["x"].shape, width) + 0.6),
             layout="constrained",
             squeeze=False,
         )
@@ -103,7 +103,9 @@ def plot_trajectory(
         panels[0, 0].set_title(f"noise {noise[chosen[0]]:.3g}", fontsize="medium")
         if shown.get_array().ndim == 2:
             label = f"intensity{unit_label(units)}"
-            figure.colorbar(shown, ax=panels.ravel().tolist(), label=label, extend=denoised.extend, aspect=30)
+            figure.colorbar(
+                shown, ax=panels.ravel().tolist(), label=label, extend=denoised.extend, pad=0.02, aspect=30
+            )
     return figure
 
 
