@@ -25,7 +25,7 @@ from bayes_ir.inference.reading import as_values, read_problem, refuse_unknown, 
 from bayes_ir.models.channels import Channel
 from bayes_ir.models.priors.base import DiffusionPrior
 
-__all__ = ["JointModel", "read_joint"]
+__all__ = ["JointModel", "read_joint", "same_prior"]
 
 Theta = dict[str, Tensor]
 _MOST_SENSORS = 16  # whose answers are remembered for the present image
@@ -165,7 +165,9 @@ def read_joint(
             )
     nuisances = {name: fn for name, fn in latents.items() if name not in images}
     _refuse_unmeasured(nuisances)
-    depends = bool(images) and bool(nuisances) and not _same(*(t.nodes[images[0]]["fn"] for t in (one, two)))
+    depends = (
+        bool(images) and bool(nuisances) and not same_prior(*(t.nodes[images[0]]["fn"] for t in (one, two)))
+    )
     derived = tuple(n for n, node in one.nodes.items() if node.get("infer", {}).get("_deterministic"))
     site = images[0] if len(images) == 1 else ""
     return JointModel(model, values, (model_args, kwargs), site, nuisances, derived, depends)
@@ -209,7 +211,7 @@ def _shown(value: Tensor) -> str:
     return f"{float(value):.4g}" if value.numel() == 1 else f"a tensor of shape {tuple(value.shape)}"
 
 
-def _same(one: DiffusionPrior, two: DiffusionPrior) -> bool:
+def same_prior(one: DiffusionPrior, two: DiffusionPrior) -> bool:
     """Whether two runs of the model used one prior (of which a plate makes copies)."""
     if one is two:
         return True
