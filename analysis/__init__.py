@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bayes_ir.analysis.kernel_comparison import compare_kernels
     from bayes_ir.analysis.leave_one_out import HighParetoKWarning, compare_models, measurement_loo
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
+    from bayes_ir.analysis.pit import measurement_pit
     from bayes_ir.analysis.plots.coverage import plot_coverage
     from bayes_ir.analysis.plots.error_against_sd import plot_error_against_sd
     from bayes_ir.analysis.plots.gallery import plot_posterior_gallery
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from bayes_ir.analysis.plots.sbc import plot_sbc
     from bayes_ir.analysis.plots.tarp_curve import plot_tarp
     from bayes_ir.analysis.plots.trajectory import plot_trajectory
-    from bayes_ir.analysis.pit import measurement_pit
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
     from bayes_ir.analysis.quantities import default_quantities
