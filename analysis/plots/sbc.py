@@ -69,12 +69,8 @@ def plot_sbc(
     count = len(u[asked[0]])
     at = np.linspace(0, 1, _GRID)
     lower, upper = ecdf_band(count, at, prob)
-    p = {
-        str(name): float(value)
-        for name, value in zip(
-            calibration["sbc_test"]["quantity"].values, calibration["sbc_test"]["p_holm"].values, strict=True
-        )
-    }
+    test = calibration["sbc_test"].dataset
+    p = {name: float(test["p_holm"].sel(quantity=name)) for name in asked}
     alpha = float(calibration.attrs["alpha"])
 
     import matplotlib.pyplot as plt
