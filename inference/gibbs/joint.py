@@ -8,7 +8,7 @@ theta | x, y      the model conditioned on x and y, for Pyro: log p(y | x, theta
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +150,7 @@ def read_joint(
         UserWarning: for a ``pyro.param``, which is taken at its present value.
     """
     values, kwargs = as_values(data), dict(model_kwargs or {})
-    one, two = (_prior_run(model, values, model_args, kwargs) for _ in range(2))
+    one = _prior_run(model, values, model_args, kwargs)
     sites = sample_sites(one)
     refuse_unknown(values, sites)
     latents = {name: site["fn"] for name, site in sites.items() if not site["is_observed"]}
@@ -165,17 +165,31 @@ def read_joint(
             )
     nuisances = {name: fn for name, fn in latents.items() if name not in images}
     _refuse_unmeasured(nuisances)
-    depends = (
-        bool(images) and bool(nuisances) and not same_prior(*(t.nodes[images[0]]["fn"] for t in (one, two)))
+    depends = any(
+        not same_prior(one.nodes[name]["fn"], again.nodes[name]["fn"])
+        for name in images[:1]
+        for again in (
+            _prior_run(model, values | theta, model_args, kwargs, 1) for theta in _others(nuisances)
+        )
     )
     derived = tuple(n for n, node in one.nodes.items() if node.get("infer", {}).get("_deterministic"))
     site = images[0] if len(images) == 1 else ""
     return JointModel(model, values, (model_args, kwargs), site, nuisances, derived, depends)
 
 
-def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _others(nuisances: Mapping[str, Any]) -> Iterator[Theta]:
+    """Values of theta that may lead to another prior of the image: new draws, and every value of a discrete site."""
+    if nuisances:
+        yield {}
+    for name, fn in nuisances.items():
+        if fn.has_enumerate_support:
+            yield from ({name: value} for value in fn.enumerate_support(expand=True))
+
+
+def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any], seed: int = 0) -> Any:
     """One run of the model, the image not drawn but put at its prior's mean."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), _MeanImage():
+        torch.manual_seed(seed)
         return poutine.trace(pyro.condition(model, data=values)).get_trace(*args, **kwargs)
 
 
