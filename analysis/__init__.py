@@ -32,6 +32,16 @@ if TYPE_CHECKING:
     from bayes_ir.analysis.modes import UnsettledModesWarning, principal_modes
     from bayes_ir.analysis.pit import measurement_pit
     from bayes_ir.analysis.plots.jensen import plot_jensen_gap
+    from bayes_ir.analysis.plots.coverage import plot_coverage
+    from bayes_ir.analysis.plots.error_against_sd import plot_error_against_sd
+    from bayes_ir.analysis.plots.gallery import plot_posterior_gallery
+    from bayes_ir.analysis.plots.kernel_comparison import plot_kernel_comparison
+    from bayes_ir.analysis.plots.maps import plot_maps
+    from bayes_ir.analysis.plots.pixel_pairs import plot_pixel_pairs
+    from bayes_ir.analysis.plots.ridges import plot_ridges
+    from bayes_ir.analysis.plots.sbc import plot_sbc
+    from bayes_ir.analysis.plots.tarp_curve import plot_tarp
+    from bayes_ir.analysis.plots.trajectory import plot_trajectory
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
     from bayes_ir.analysis.precision import DrawsNeeded, draws_needed
@@ -108,6 +118,16 @@ __all__ = [
     "moment_errors",
     "open_posterior",
     "plot_jensen_gap",
+    "plot_coverage",
+    "plot_error_against_sd",
+    "plot_kernel_comparison",
+    "plot_maps",
+    "plot_pixel_pairs",
+    "plot_posterior_gallery",
+    "plot_ridges",
+    "plot_sbc",
+    "plot_tarp",
+    "plot_trajectory",
     "plot_uncertainty",
     "principal_modes",
     "probability_map",
@@ -147,6 +167,16 @@ _HOME = {
     "left_out": ("NonFiniteDrawsWarning",),
     "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
     "modes": ("UnsettledModesWarning", "principal_modes"),
+    "plots.coverage": ("plot_coverage",),
+    "plots.error_against_sd": ("plot_error_against_sd",),
+    "plots.gallery": ("plot_posterior_gallery",),
+    "plots.kernel_comparison": ("plot_kernel_comparison",),
+    "plots.maps": ("plot_maps",),
+    "plots.pixel_pairs": ("plot_pixel_pairs",),
+    "plots.ridges": ("plot_ridges",),
+    "plots.sbc": ("plot_sbc",),
+    "plots.tarp_curve": ("plot_tarp",),
+    "plots.trajectory": ("plot_trajectory",),
     "pit": ("measurement_pit",),
     "plots.uncertainty": ("plot_uncertainty",),
     "posterior": ("PosteriorLayout",),
