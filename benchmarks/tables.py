@@ -25,6 +25,7 @@ from _tables_calibration import (
     noise_level,
     quantized,
 )
+from _tables_checking import loo_experiment
 
 TABLES = {
     f.__name__: f
@@ -37,6 +38,7 @@ TABLES = {
         noise_level,
         data_fit,
         digit_label,
+        loo_experiment,
         plate_cost,
         kernel_cost,
         calibration_gates,

@@ -8,7 +8,7 @@ theta | x, y      the model conditioned on x and y, for Pyro: log p(y | x, theta
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from bayes_ir.inference.reading import as_values, read_problem, refuse_unknown, 
 from bayes_ir.models.channels import Channel
 from bayes_ir.models.priors.base import DiffusionPrior
 
-__all__ = ["JointModel", "read_joint"]
+__all__ = ["JointModel", "read_joint", "same_prior"]
 
 Theta = dict[str, Tensor]
 _MOST_SENSORS = 16  # whose answers are remembered for the present image
@@ -150,7 +150,7 @@ def read_joint(
         UserWarning: for a ``pyro.param``, which is taken at its present value.
     """
     values, kwargs = as_values(data), dict(model_kwargs or {})
-    one, two = (_prior_run(model, values, model_args, kwargs) for _ in range(2))
+    one = _prior_run(model, values, model_args, kwargs)
     sites = sample_sites(one)
     refuse_unknown(values, sites)
     latents = {name: site["fn"] for name, site in sites.items() if not site["is_observed"]}
@@ -165,15 +165,31 @@ def read_joint(
             )
     nuisances = {name: fn for name, fn in latents.items() if name not in images}
     _refuse_unmeasured(nuisances)
-    depends = bool(images) and bool(nuisances) and not _same(*(t.nodes[images[0]]["fn"] for t in (one, two)))
+    depends = any(
+        not same_prior(one.nodes[name]["fn"], again.nodes[name]["fn"])
+        for name in images[:1]
+        for again in (
+            _prior_run(model, values | theta, model_args, kwargs, 1) for theta in _others(nuisances)
+        )
+    )
     derived = tuple(n for n, node in one.nodes.items() if node.get("infer", {}).get("_deterministic"))
     site = images[0] if len(images) == 1 else ""
     return JointModel(model, values, (model_args, kwargs), site, nuisances, derived, depends)
 
 
-def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _others(nuisances: Mapping[str, Any]) -> Iterator[Theta]:
+    """Values of theta that may lead to another prior of the image: new draws, and every value of a discrete site."""
+    if nuisances:
+        yield {}
+    for name, fn in nuisances.items():
+        if fn.has_enumerate_support:
+            yield from ({name: value} for value in fn.enumerate_support(expand=True))
+
+
+def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any], seed: int = 0) -> Any:
     """One run of the model, the image not drawn but put at its prior's mean."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), _MeanImage():
+        torch.manual_seed(seed)
         return poutine.trace(pyro.condition(model, data=values)).get_trace(*args, **kwargs)
 
 
@@ -209,7 +225,7 @@ def _shown(value: Tensor) -> str:
     return f"{float(value):.4g}" if value.numel() == 1 else f"a tensor of shape {tuple(value.shape)}"
 
 
-def _same(one: DiffusionPrior, two: DiffusionPrior) -> bool:
+def same_prior(one: DiffusionPrior, two: DiffusionPrior) -> bool:
     """Whether two runs of the model used one prior (of which a plate makes copies)."""
     if one is two:
         return True
