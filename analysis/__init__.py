@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
     from bayes_ir.analysis.modes import UnsettledModesWarning, principal_modes
     from bayes_ir.analysis.pit import measurement_pit
-    from bayes_ir.analysis.plots.jensen import plot_jensen_gap
     from bayes_ir.analysis.plots.coverage import plot_coverage
     from bayes_ir.analysis.plots.error_against_sd import plot_error_against_sd
     from bayes_ir.analysis.plots.gallery import plot_posterior_gallery
+    from bayes_ir.analysis.plots.jensen import plot_jensen_gap
     from bayes_ir.analysis.plots.kernel_comparison import plot_kernel_comparison
     from bayes_ir.analysis.plots.maps import plot_maps
     from bayes_ir.analysis.plots.pixel_pairs import plot_pixel_pairs
@@ -117,9 +117,9 @@ __all__ = [
     "mode_weight_distance",
     "moment_errors",
     "open_posterior",
-    "plot_jensen_gap",
     "plot_coverage",
     "plot_error_against_sd",
+    "plot_jensen_gap",
     "plot_kernel_comparison",
     "plot_maps",
     "plot_pixel_pairs",
