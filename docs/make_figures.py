@@ -3,7 +3,7 @@
     python docs/make_figures.py
     python docs/make_figures.py gallery maps
 
-Writes docs/images/NAME.png, in about three minutes on one core. A further picture is a further entry of `FIGURES`,
+Writes docs/images/NAME.png, in about a minute of processor time. A further picture is a further entry of `FIGURES`,
 whose docstring is its caption on the page "Plots" and what it returns the call that is shown there.
 """
 
