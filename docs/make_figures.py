@@ -180,7 +180,7 @@ def coverage() -> Figure:
 
 
 def sbc() -> Figure:
-    """Ranks of truths among draws of the same kernel, as ECDF less the uniform one; outside the band is an error."""
+    """Ranks of truths among draws of the same kernel, ECDF less uniform, a band for each alone; p is Holm's."""
     made = replications()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", analysis.FewReplicationsWarning)
