@@ -13,9 +13,11 @@ __all__ = [
     "bench",
     "bits_per_dimension",
     "digits",
+    "digits_cost",
     "exact_posterior",
     "gmm25",
     "kernel_cost",
+    "network_time",
     "plate_cost",
     "quantized_cells",
     "restoration_kernels",
@@ -176,4 +178,46 @@ def gmm25() -> str:
 
 def digits() -> str:
     """One-bit digits under the mixture prior."""
-    return f"Mean (median) sliced Wasserstein distance and number of problems.\n\n{bench('digits', 4)}"
+    found = json.loads((RESULTS / "digits" / "accuracy.json").read_text())["records"]
+    here = [r for r in found if r["kernel"].startswith("TwistedSMC")]
+    exact = [r for r in found if r["kernel"] == "iid"]
+
+    def line(cell: str) -> list[Any]:
+        rows = [r for r in here if r["cell"] == cell]
+        over = [r["mean-W1"] / r["floor mean-W1"] for r in rows]
+        modes = [median(r["mode TV"] for r in of if r["cell"] == cell) for of in (here, exact)]
+        sd = mean(r["sd ratio"] for r in rows)
+        return [cell, len(rows), mean(over), max(over), f"{sd:.3f}", "{:.3f} ({:.3f})".format(*modes)]
+
+    header = ["cell", "problems", "distance / floor", "largest", "sd ratio"]
+    header += ["error of mode weights, median (of exact draws)"]
+    return markdown(header, (line(cell) for cell in dict.fromkeys(r["cell"] for r in here)))
+
+
+def digits_cost() -> str:
+    """What particles and calls buy: mean and largest distance over floor on one-bit digits."""
+    found = json.loads((RESULTS / "digits_cost" / "accuracy.json").read_text())["records"]
+    kernels = list(dict.fromkeys(r["kernel"] for r in found if r["kernel"] != "iid"))
+
+    def line(kernel: str) -> list[Any]:
+        rows = [r for r in found if r["kernel"] == kernel]
+        over = [r["mean-W1"] / r["floor mean-W1"] for r in rows]
+        return [
+            short(kernel),
+            round(rows[0]["NFE"]),
+            len(rows),
+            mean(over),
+            max(over),
+            f"{mean(r['sd ratio'] for r in rows):.3f}",
+            f"{median(r['mode TV'] for r in rows):.3f}",
+        ]
+
+    header = ["kernel", "calls per draw", "problems", "distance / floor", "largest", "sd ratio"]
+    return markdown([*header, "error of mode weights"], (line(k) for k in kernels))
+
+
+def network_time() -> str:
+    """Cost of a draw under the learned prior."""
+    columns = ("calls per draw", "of the time of the first", "share of the network", "PSNR of the mean")
+    rows = kept_results("network_time")
+    return markdown(["kernel", *columns], ([short(r["kernel"]), *(r[c] for c in columns)] for r in rows))

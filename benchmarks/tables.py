@@ -8,9 +8,11 @@ from __future__ import annotations
 from _tables_accuracy import (
     bits_per_dimension,
     digits,
+    digits_cost,
     exact_posterior,
     gmm25,
     kernel_cost,
+    network_time,
     plate_cost,
     quantized_cells,
     restoration_kernels,
@@ -49,6 +51,8 @@ TABLES = {
         bits_per_dimension,
         gmm25,
         digits,
+        digits_cost,
+        network_time,
         quantized,
         learned_prior_calibration,
     )
@@ -56,7 +60,8 @@ TABLES = {
 COMMANDS = {
     "bits_per_dimension": "python benchmarks/bits_per_dimension.py --data FOLDER",
     "gmm25": "bayes-ir bench accuracy --suite gmm25",
-    "digits": "bayes-ir bench accuracy --suite digits",
+    "digits": "bayes-ir bench accuracy --suite digits --cells A=one-bit --problems 10 --draws 500",
+    "digits_cost": "bayes-ir bench accuracy --suite digits --cells A=one-bit,noise=0.1 --problems 3 --draws 500",
     "quantized": "bayes-ir bench accuracy --suite quantized; python benchmarks/quantized_calibration.py",
 }
 
