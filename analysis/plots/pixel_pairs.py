@@ -57,7 +57,7 @@ def plot_pixel_pairs(
     true = None if truth is None else truth_like(truth, draws).astype(np.float64)
     names, functions = zip(*(_chosen(where, c, draws.shape[2:]) for c in (first, second)), strict=True)
     found, notes = evaluate(draws, dict(zip("xy", functions, strict=True)))
-    x, y = found["x"].ravel(), found["y"].ravel()
+    x, y = found["x"].values.ravel(), found["y"].values.ravel()
     if x.size < 2:
         raise ValueError(f"{where}: needs two finite draws at least, got {x.size}")
     spread = float(x.std() * y.std())
