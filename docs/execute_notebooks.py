@@ -11,6 +11,7 @@ gives the same file.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def executed(source: Path) -> nbformat.NotebookNode:
         record_timing=False,
         resources={"metadata": {"path": str(source.parent)}},
     )
-    notebook = client.execute()
+    # Progress bars of libraries ask for widgets, of which a page has none, and name a path of this machine.
+    notebook = client.execute(env={**os.environ, "PYTHONWARNINGS": "ignore:IProgress not found"})
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     for number, cell in enumerate(notebook.cells):
         cell["id"], cell["metadata"] = f"cell-{number}", {}

@@ -177,10 +177,11 @@ def test_a_notebook_becomes_a_page_with_its_pictures(tmp_path):
     ]
     [page] = notebook(
         tmp_path,
-        nbformat.v4.new_markdown_cell("# One and one\n\nA question."),
+        nbformat.v4.new_markdown_cell("# One and one\n\nA question; see [Limits](../docs/limits.md)."),
         nbformat.v4.new_code_cell("print('two')", execution_count=1, outputs=outputs),
     )
     assert page.title == "One and one"
+    assert "see [Limits](../limits.md)." in page.markdown
     assert "```python\nprint('two')\n```" in page.markdown
     assert "    two\n" in page.markdown
     [(name, content)] = page.pictures.items()
