@@ -121,7 +121,7 @@ def _values(
         parts = {name: array} if name else {f"chain {c}": array.sel(chain=[c]) for c in array["chain"].values}
         for source, part in parts.items():
             values, left_out = evaluate(part, functionals)
-            found[source] = {f: v.values.ravel() for f, v in values.items()}
+            found[source] = {str(f): v.values.ravel() for f, v in values.items()}
             used = next(iter(found[source].values())).size
             if used < 2:
                 raise ValueError(f"{where}: {source} has {used} finite draw; expected at least 2")

@@ -111,7 +111,7 @@ def is_conjugate(joint: JointModel, name: str, x: Tensor, theta: Theta, alone: b
     if family is None or prior.batch_shape or not (family.of_scale or alone):
         return False
     try:
-        ConjugateUpdate(joint, name)(x, theta)
+        ConjugateUpdate(joint, name).conditional(x, theta)
     except (ModelError, ValueError):
         return False
     return True
@@ -131,22 +131,25 @@ class ConjugateUpdate:
         self._family = _FAMILIES[type(self._prior)]
 
     def __call__(self, x: Tensor, theta: Theta) -> tuple[Theta, dict[str, float]]:
-        """A new value, the others as they were.
+        """A new value, the others as they were; raises as :meth:`conditional`."""
+        value = self.conditional(x, theta).sample()
+        return theta | {self._name: value.to(theta[self._name])}, {}
+
+    def conditional(self, x: Tensor, theta: Theta) -> Any:
+        """The law of the site given the image and the other sites.
 
         Raises:
             ModelError: the rest of the model does not have the form that is conjugate to the prior.
         """
-        now = theta[self._name]
-        eta = self._parameters(x, theta, now.double())
-        value = self._family.conditional(self._prior, *eta).sample()
-        return theta | {self._name: value.to(now)}, {}
+        return self._family.conditional(self._prior, *self._parameters(x, theta))
 
-    def _parameters(self, x: Tensor, theta: Theta, now: Tensor) -> tuple[float, float]:
+    def _parameters(self, x: Tensor, theta: Theta) -> tuple[float, float]:
         """``eta``, from f at four values around the present one."""
+        now = theta[self._name].double()
         values = self._family.around(now, self._prior)
         rest = []
         for value in values:
-            at = value.to(theta[self._name])
+            at = value.to(theta[self._name].dtype)
             own = self._prior.log_prob(at).double()
             rest.append(self._joint.log_joint(x, theta | {self._name: at}).double() - own)
         f, size = torch.stack(rest), max(1.0, float(torch.stack(rest).abs().max()))

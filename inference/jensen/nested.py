@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from scipy.stats import genpareto
 from torch import Tensor
 
 from bayes_ir.inference.jensen.inner import InnerSampler
@@ -159,6 +158,8 @@ def pareto_shape(log_weights: Tensor) -> float:
     excess = (weight[-count:] - weight[-count - 1]).numpy()
     if not excess[-1] > 1e-12:
         return -math.inf
+    from scipy.stats import genpareto  # half a second, which importing the library must not cost
+
     return float(genpareto.fit(excess, floc=0.0)[0])
 
 
