@@ -253,7 +253,7 @@ figure = bir.analysis.plot_kernel_comparison(rows)
 # %% [markdown]
 # No: the error of a wrong formula stays at any number of steps.
 #
-# ## Calibration
+# ## Over many data sets
 #
 # One data set is one data set. Simulation-based calibration draws the truth from the prior, data from the
 # truth, and asks whether the truth's rank among the draws is uniform, for several quantities of the image and
