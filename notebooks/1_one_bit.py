@@ -162,8 +162,8 @@ figure = bir.analysis.plot_maps(posteriors, maps=("mean", "sd"), units=UNITS)
 figure = bir.analysis.plot_ridges(
     posteriors, {"ink area (pixels)": bir.analysis.AreaAbove(0.5)}, truth["x"], columns=1
 )
-figure.set_size_inches(5.2, 2.6)
 figure.suptitle("posterior of the ink area")
+figure.set_size_inches(5.2, 2.6)
 
 # %% [markdown]
 # A sign says little of the scale of the image; the ink area becomes known all the same, because the prior

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -199,6 +200,7 @@ def test_a_notebook_becomes_a_page_with_its_pictures(tmp_path):
 
     outputs = [
         nbformat.v4.new_output("stream", name="stdout", text="two\n"),
+        nbformat.v4.new_output("display_data", data={"text/html": pd.DataFrame({"x": [7]}).to_html()}),
         nbformat.v4.new_output("display_data", data={"image/png": base64.b64encode(PICTURE).decode()}),
     ]
     [page] = notebook(
@@ -210,6 +212,7 @@ def test_a_notebook_becomes_a_page_with_its_pictures(tmp_path):
     assert "see [Limits](../limits.md)." in page.markdown
     assert "```python\nprint('two')\n```" in page.markdown
     assert "    two\n" in page.markdown
+    assert "<table>" in page.markdown and "<td>7</td>" in page.markdown
     [(name, content)] = page.pictures.items()
     assert content == PICTURE
     assert f"(1-tiny_files/{name})" in page.markdown
