@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from bayes_ir.arguments import natural
-from bayes_ir.inference import Kernel, Problem
+from bayes_ir.inference import BlockedGibbs, Enumerated, Kernel, Problem
+from bayes_ir.joint_replication import JointReplicator, has_nuisances
 from bayes_ir.models import GaussianMixturePrior
 from bayes_ir.progress import progress_bar
 from bayes_ir.provenance import versions
@@ -35,7 +36,7 @@ _VERB = "simulation_based_calibration"
 
 def simulation_based_calibration(
     model: Callable,
-    kernel: Kernel | None = None,
+    kernel: Kernel | BlockedGibbs | Enumerated | None = None,
     *,
     replications: int = 500,
     draws: int = 99,
@@ -55,10 +56,12 @@ def simulation_based_calibration(
     """Is the truth exchangeable with the kernel's draws, when truth and data come from the model?
 
     Args:
-        model: Pyro model ``x ~ prior, y ~ channel(A(x))`` with nothing observed.
+        model: Pyro model ``x ~ prior, y ~ channel(A(x))`` with nothing observed. With further unknowns (a noise level,
+            a label) the joint posterior is judged: each of their numbers is ranked too, beside the log likelihood.
         kernel: how to sample, by default :func:`default_kernel` of the model.
         replications: L, simulated data sets; 500 see an sd that is too small by a tenth about two times in three.
-        draws: S, draws per replication, which must be independent given y.
+        draws: S, draws per replication, which must be independent given y; those of a chain are only when it is
+            thinned, ``BlockedGibbs(thinning=...)``, by as many sweeps as its effective sample size asks for.
         quantities: names out of the default ones, or functions q(x, y) of arrays x (n, *event_shape) and y by name,
             to which ``log_likelihood``, ``residual_norm`` and ``data_product`` are added.  By default at most 15:
             random and low-frequency linear functionals, means of patches, energy, these three, and for a mixture
@@ -94,24 +97,20 @@ def simulation_based_calibration(
     from bayes_ir.analysis.sbc import calibration_tree, randomised_ranks
 
     replications = natural(_VERB, "replications", replications, 2)
-    run = Replicator.of(
-        model,
-        kernel,
-        draws,
-        seed,
-        block_size,
-        together,
-        device,
-        dtype,
-        progress,
-        model_args,
-        model_kwargs or {},
-    )
-    own = _data_quantities(run.problem)
+    arguments = (model_args, dict(model_kwargs or {}))
+    run: Replicator | JointReplicator
+    if has_nuisances(model, *arguments):
+        run = JointReplicator.of(model, kernel, draws, seed, device, dtype, *arguments)
+        own = {name: _OfReplication(lambda x, made, q=q: q(made)) for name, q in run.quantities.items()}
+    else:
+        run = Replicator.of(
+            model, kernel, draws, seed, block_size, together, device, dtype, progress, *arguments
+        )
+        own = _data_quantities(run.problem)
     known = default_quantities(run.problem.prior.event_shape) | own
     chosen = choose_quantities(_VERB, quantities, known)
     if isinstance(quantities, Mapping):
-        chosen |= {name: own[name] for name in ("log_likelihood", "residual_norm", "data_product")}
+        chosen |= {name: q for name, q in own.items() if name != "log_joint"}
     first = _values(chosen, run.truth(0))[0]
     settings = run.settings | {"quantities": list(chosen), "first_truth": [float(f"{v:.6g}") for v in first]}
     kept = ReplicationStore(store, settings, resume)
@@ -137,26 +136,26 @@ def simulation_based_calibration(
 
 
 def _data_quantities(problem: Problem) -> dict[str, Any]:
-    """Quantities of (x, replication) that depend on the data; see :func:`_values`."""
-    chosen = {
+    """Quantities that depend on the data; see :func:`_values`."""
+    of: dict[str, Callable[[Tensor, Problem], Tensor]] = {
         "log_likelihood": lambda x, p: p.log_likelihood(x).flatten(1).double().sum(1),
         "residual_norm": lambda x, p: (p.y - p.operator(x)).flatten(1).double().norm(dim=1),
         "data_product": lambda x, p: (p.y * p.operator(x)).flatten(1).double().sum(1),
     }
     prior = problem.prior
     if isinstance(prior, GaussianMixturePrior) and bool((prior.components.variances > 0).all()):
-        chosen["log_joint"] = lambda x, p: chosen["log_likelihood"](x, p) + p.prior.log_prob(x).double()
-    return {name: _OfProblem(function) for name, function in chosen.items()}
+        of["log_joint"] = lambda x, p: of["log_likelihood"](x, p) + p.prior.log_prob(x).double()
+    return {name: _OfReplication(lambda x, made, f=f: f(x, made.problem)) for name, f in of.items()}
 
 
 @dataclass(frozen=True)
-class _OfProblem:
-    """A quantity that is a function of tensors and the problem; called with arrays once it is bound to both."""
+class _OfReplication:
+    """A quantity of truth and draws as tensors (1 + S, *event_shape) and their replication."""
 
-    function: Callable[[Tensor, Problem], Tensor]
+    function: Callable[[Tensor, Any], Tensor]
 
-    def __call__(self, x: Tensor, problem: Problem) -> np.ndarray:
-        return self.function(x, problem).cpu().numpy()
+    def __call__(self, x: Tensor, made: Replication) -> np.ndarray:
+        return self.function(x, made).cpu().numpy()
 
 
 @torch.no_grad()
@@ -166,7 +165,7 @@ def _values(quantities: Mapping[str, Any], made: Replication) -> np.ndarray:
 
     x = torch.cat([made.x, made.draws])
     bound = {
-        name: (lambda _, __, q=q: q(x, made.problem)) if isinstance(q, _OfProblem) else q
+        name: (lambda _, __, q=q: q(x, made)) if isinstance(q, _OfReplication) else q
         for name, q in quantities.items()
     }
     return evaluate_quantities(_VERB, bound, x.double().cpu().numpy(), made.problem.y.double().cpu().numpy())

@@ -25,7 +25,7 @@ from bayes_ir.kernel_choice import chosen_kernel
 from bayes_ir.models.priors.base import DiffusionPrior
 from bayes_ir.provenance import settings_of
 
-__all__ = ["Replication", "Replicator"]
+__all__ = ["Replication", "Replicator", "replication_seed"]
 
 _VERB = "simulation_based_calibration"
 
@@ -82,7 +82,7 @@ class Replicator:
         together = natural(_VERB, "together", together, 1)
         kwargs = dict(model_kwargs or {})
         site = _image_site(model, model_args, kwargs)
-        values = simulate(model, _seed(seed, 0), model_args, kwargs)
+        values = simulate(model, replication_seed(seed, 0), model_args, kwargs)
         data = {name: value for name, value in values.items() if name != site}
         problem = read_problem(model, data, model_args, kwargs).to(usable_device(device), image_dtype(dtype))
         kernel = chosen_kernel(kernel, problem, progress)
@@ -102,7 +102,7 @@ class Replicator:
 
     def truth(self, index: int) -> Replication:
         """Truth and data of replication `index`, without draws."""
-        values = simulate(self.model, _seed(self.seed, index), self.model_args, self.model_kwargs)
+        values = simulate(self.model, replication_seed(self.seed, index), self.model_args, self.model_kwargs)
         x = values[self.site].to(self.problem.device, self.problem.dtype)
         y = self.problem.measured(values)
         return Replication(self.problem.with_data(y), x[None], x[None][:0])
@@ -125,7 +125,7 @@ class Replicator:
             self.kernel,
             draws=self.draws,
             chains=1,
-            seed=_seed(self.seed, first),
+            seed=replication_seed(self.seed, first),
             block_size=self.block_size,
             on_step=on_step,
         )
@@ -141,7 +141,8 @@ class Replicator:
         return [replace(m, draws=draws[:, i]) for i, m in enumerate(made)]
 
 
-def _seed(seed: int, index: int) -> int:
+def replication_seed(seed: int, index: int) -> int:
+    """Seed of a replication, a function of the run's and the number."""
     return int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0]) >> 1
 
 

@@ -124,6 +124,11 @@ class GibbsSweeps:
         self.theta = joint.start() if theta is None else theta
         self._problem = joint.problem(self.theta)
         self._image(self._problem, prepare, 0)
+        if not hasattr(self._image, "present"):
+            raise ModelError(
+                f"BlockedGibbs: the first image of chain {chain} is not finite: {settings.image!r} diverged at values "
+                "drawn from the prior of the other sites; take more steps or smaller ones, or a narrower prior."
+            )
         self._updates = updates_of(
             joint,
             self.image,
