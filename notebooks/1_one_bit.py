@@ -108,8 +108,8 @@ print(
 #
 # Any function of an image has a posterior: apply it to every draw. Two of them:
 #
-# - *loop*: 1 if paper is enclosed by ink (a region of pixels below 0.5 that does not reach the border), else
-#   0. Its posterior mean is the probability of a closed loop.
+# - *loop*: whether paper is enclosed by ink (a region of pixels below 0.5 that does not reach the border), as 1 or
+#   0, so that its posterior mean is the probability of a closed loop.
 # - *ink area*: pixels above 0.5.
 #
 # ArviZ says how far the draws settle each: effective sample size, R-hat between chains, Monte Carlo standard
