@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -99,12 +100,13 @@ def simulation_based_calibration(
     replications = natural(_VERB, "replications", replications, 2)
     arguments = (model_args, dict(model_kwargs or {}))
     run: Replicator | JointReplicator
+    own: dict[str, Any]
     if has_nuisances(model, *arguments):
         run = JointReplicator.of(model, kernel, draws, seed, device, dtype, *arguments)
-        own = {name: _OfReplication(lambda x, made, q=q: q(made)) for name, q in run.quantities.items()}
+        own = {name: _OfReplication(partial(_of_joint, q)) for name, q in run.quantities.items()}
     else:
         run = Replicator.of(
-            model, kernel, draws, seed, block_size, together, device, dtype, progress, *arguments
+            model, cast(Any, kernel), draws, seed, block_size, together, device, dtype, progress, *arguments
         )
         own = _data_quantities(run.problem)
     known = default_quantities(run.problem.prior.event_shape) | own
@@ -145,7 +147,15 @@ def _data_quantities(problem: Problem) -> dict[str, Any]:
     prior = problem.prior
     if isinstance(prior, GaussianMixturePrior) and bool((prior.components.variances > 0).all()):
         of["log_joint"] = lambda x, p: of["log_likelihood"](x, p) + p.prior.log_prob(x).double()
-    return {name: _OfReplication(lambda x, made, f=f: f(x, made.problem)) for name, f in of.items()}
+    return {name: _OfReplication(partial(_of_problem, function)) for name, function in of.items()}
+
+
+def _of_problem(function: Callable[[Tensor, Problem], Tensor], x: Tensor, made: Replication) -> Tensor:
+    return function(x, made.problem)
+
+
+def _of_joint(function: Callable[[Any], Tensor], x: Tensor, made: Any) -> Tensor:
+    return function(made)
 
 
 @dataclass(frozen=True)
