@@ -1,11 +1,12 @@
 # Two commands on a fresh machine: `make demo` runs the main job, `make test` the tests. `make docs` builds the site.
+# `make notebooks` runs the studies of notebooks/ again.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/bayes-ir run one-bit-digit --kernel QCSSGMPlus --draws 16 --chains 4 --seed 0 --out runs/one-bit-digit
@@ -28,6 +29,11 @@ docs: $(STAMP)
 	rm -rf build/docs-site
 	$(BIN)/pip install --quiet --no-deps --target build/docs-site .
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Every notebook in full, a few minutes each; `make notebooks NOTEBOOKS=notebooks/1_one_bit.py` for one.
+NOTEBOOKS ?=
+notebooks: $(STAMP)
+	$(BIN)/python docs/execute_notebooks.py $(NOTEBOOKS)
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

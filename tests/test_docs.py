@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -199,16 +200,19 @@ def test_a_notebook_becomes_a_page_with_its_pictures(tmp_path):
 
     outputs = [
         nbformat.v4.new_output("stream", name="stdout", text="two\n"),
+        nbformat.v4.new_output("display_data", data={"text/html": pd.DataFrame({"x": [7]}).to_html()}),
         nbformat.v4.new_output("display_data", data={"image/png": base64.b64encode(PICTURE).decode()}),
     ]
     [page] = notebook(
         tmp_path,
-        nbformat.v4.new_markdown_cell("# One and one\n\nA question."),
+        nbformat.v4.new_markdown_cell("# One and one\n\nA question; see [Limits](../docs/limits.md)."),
         nbformat.v4.new_code_cell("print('two')", execution_count=1, outputs=outputs),
     )
     assert page.title == "One and one"
+    assert "see [Limits](../limits.md)." in page.markdown
     assert "```python\nprint('two')\n```" in page.markdown
     assert "    two\n" in page.markdown
+    assert "<table>" in page.markdown and "<td>7</td>" in page.markdown
     [(name, content)] = page.pictures.items()
     assert content == PICTURE
     assert f"(1-tiny_files/{name})" in page.markdown

@@ -1,4 +1,8 @@
-"""Executed notebooks as pages: nbconvert's Markdown, and the pictures beside it."""
+"""Executed notebooks as pages: nbconvert's Markdown, and the pictures beside it.
+
+A notebook links to pages as they lie in the repository, ``../docs/limits.md``, and its page as they lie on the site.
+The theme dresses tables without a class; those of pandas bring one.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +59,7 @@ def _page(path: Path) -> NotebookPage:
     text, resources = exporter.from_notebook_node(
         notebook, {"output_files_dir": f"{path.stem}_files", "unique_key": path.stem}
     )
+    text = text.replace("](../docs/", "](../").replace('<table border="1" class="dataframe">', "<table>")
     title = re.search(r"^# (.+)$", text, flags=re.MULTILINE)
     if title is None:
         raise ValueError(f"{path.name}: no heading; a study begins with a cell '# Title'.")
