@@ -296,15 +296,15 @@ own = row.loc[("DPS, as the likelihood says", large)]
 published = row.loc[("DPS, as published", small)]
 print(
     f"Large sigma ({large:g}): the gap is small. The guidance of DPS is off by {100 * worst[large]:.0f} % at worst, "
-    f"and draws guided by it have {own['sd / exact, measured']:.2f} and {own['sd / exact, missing']:.2f} of the exact sd "
-    "in measured and missing pixels."
+    f"and draws guided by it have {own['sd / exact, measured']:.2f} and {own['sd / exact, missing']:.2f} of the "
+    "exact sd in measured and missing pixels."
 )
 print(
     f"Small sigma ({small:g}): DPS is wrong. Its guidance is off by up to {worst[small]:.0f} times the score; "
-    f"followed, {100 * row.loc[('DPS, as the likelihood says', small), 'diverged']:.0f} % of the draws diverge; with the "
-    f"published step they have {published['sd / exact, measured']:.2f} and {published['sd / exact, missing']:.2f} of "
-    f"the exact sd, and means that are off by {published['error of mean, measured']:.1f} and "
-    f"{published['error of mean, missing']:.1f} sd."
+    f"followed, {100 * row.loc[('DPS, as the likelihood says', small), 'diverged']:.0f} % of the draws diverge; "
+    f"with the published step they have {published['sd / exact, measured']:.2f} and "
+    f"{published['sd / exact, missing']:.2f} of the exact sd, and means that are off by "
+    f"{published['error of mean, measured']:.1f} and {published['error of mean, missing']:.1f} sd."
 )
 print(
     f"At sigma = {small:g} and b/a = 0.3 the covariance of p(x_0 | x_t) in place of a point (Tweedie) takes the "
