@@ -193,7 +193,7 @@ print(
 # The bound says nothing of the draws. A likelihood that is nearly zero everywhere has a gap of nearly zero, and
 # what moves a draw is the slope of its *logarithm*. As printed the bound need not hold either, and at small σ it
 # lies below the gap: its constant is the density one unit from its mean instead of its steepest slope. With that put
-# right it holds, and is about 1 or more at every σ, for a quantity that cannot exceed 1.
+# right it holds, and is of the order of 1 at every σ, for a quantity that cannot exceed 1.
 #
 # ## What the gap does to draws
 #
@@ -252,15 +252,17 @@ with sns.axes_style("ticks"):
             title=f"{part} pixels; red cross: diverged",
         )
         axes.set_yticks([0.5, 1, 2], ["0.5", "1", "2"])
+        axes.set_yticks([], minor=True)
     panels[0].set_ylabel("posterior sd of DPS / exact sd")
     panels[1].legend(frameon=False, fontsize="small")
     sns.despine(figure)
 
 # %% [markdown]
-# Where the gap is large, the guidance that it spoils cannot even be followed, and the draws go to infinity; the
-# division by the residual keeps them in bounds, but its strength is a constant that was tuned, and σ does not
-# enter it. The maps show what that means: the same kernel at the smallest and at the largest σ, beside the
-# exact posterior.
+# Blue is what the gap does: with σ falling the draws become too narrow, and in the end the guidance cannot be
+# followed at all and they go to infinity. Orange is another story. The division by the residual keeps the draws
+# in bounds, but its strength is a constant that was tuned, and σ does not enter it: right at one σ, and at others
+# wrong in either direction, also where there is no gap to speak of. The maps show it at the smallest and at the
+# largest σ, beside the exact posterior.
 
 # %%
 shown = {}
@@ -270,8 +272,8 @@ for sigma in (SIGMAS[0], SIGMAS[-1]):
 figure = analysis.plot_maps(shown, maps=("mean", "sd"), units=UNITS)
 
 # %% [markdown]
-# A path of DPS at small σ. `denoised` is the mean that stands for all images: a blur of digits early on, which the data
-# cannot contradict as strongly as DPS believes.
+# A path of DPS at small σ. `denoised` is the mean that stands for all images: a blur of digits early on, of which
+# DPS speaks as if it were the image.
 
 # %%
 path = bir.trajectory(
@@ -291,20 +293,24 @@ figure = analysis.plot_trajectory(path, frames=7, units=UNITS)
 # %%
 small, large = SIGMAS[0], SIGMAS[-1]
 worst = {sigma: error(sigma, "Point").max() for sigma in (small, large)}
-row = table.set_index(["kernel", "sigma"])
-own = row.loc[("DPS, as the likelihood says", large)]
-published = row.loc[("DPS, as published", small)]
+guided = table[table["kernel"] == "DPS, as the likelihood says"].set_index("sigma")
+published = table[table["kernel"] == "DPS, as published"].set_index("sigma")
+followed = guided.index[guided["diverged"] == 0]
 print(
-    f"Large sigma ({large:g}): the gap is small. The guidance of DPS is off by {100 * worst[large]:.0f} % at worst, "
-    f"and draws guided by it have {own['sd / exact, measured']:.2f} and {own['sd / exact, missing']:.2f} of the "
-    "exact sd in measured and missing pixels."
+    f"Large sigma ({large:g}): the gap is small. The guidance is off by {100 * worst[large]:.0f} % at worst, and "
+    f"draws that follow it have {guided.loc[large, 'sd / exact, measured']:.2f} and "
+    f"{guided.loc[large, 'sd / exact, missing']:.2f} of the exact sd in measured and missing pixels, and means that "
+    f"are off by {guided.loc[large, 'error of mean, measured']:.1f} sd."
 )
 print(
-    f"Small sigma ({small:g}): DPS is wrong. Its guidance is off by up to {worst[small]:.0f} times the score; "
-    f"followed, {100 * row.loc[('DPS, as the likelihood says', small), 'diverged']:.0f} % of the draws diverge; "
-    f"with the published step they have {published['sd / exact, measured']:.2f} and "
-    f"{published['sd / exact, missing']:.2f} of the exact sd, and means that are off by "
-    f"{published['error of mean, measured']:.1f} and {published['error of mean, missing']:.1f} sd."
+    f"Small sigma ({small:g}): DPS is wrong. The guidance is off by up to {worst[small]:.0f} times the score, and "
+    f"{100 * guided.loc[small, 'diverged']:.0f} % of the draws diverge in {STEPS} steps; at sigma = {followed[0]:g} "
+    f"they have {guided.loc[followed[0], 'sd / exact, measured']:.2f} of the exact sd in measured pixels."
+)
+print(
+    "The published step is no cure: over all sigma its sd is "
+    f"{published['sd / exact, measured'].min():.2f} to {published['sd / exact, measured'].max():.2f} of the exact one "
+    f"in measured pixels, and its means are off by up to {published['error of mean, measured'].max():.1f} sd."
 )
 print(
     f"At sigma = {small:g} and b/a = 0.3 the covariance of p(x_0 | x_t) in place of a point (Tweedie) takes the "
