@@ -35,7 +35,7 @@ TRUE_SIGMA, LEVELS = 0.1, (0.03, 0.1, 0.3)
 # ## The model
 #
 #     v ~ InverseGamma(2, 0.02)       the variance of the noise, σ = √v
-#     x ~ p(x)                        digits of 14 x 14 pixels, a mixture of ten Gaussians
+#     x ~ p(x)                        digits of 14 x 14 pixels, a mixture of twenty Gaussians
 #     y ~ N(A x, v I)                 200 random projections
 #
 # The prior of v puts 90 % on σ between 0.065 and 0.24. The prior of the image is one whose posterior is known
@@ -85,7 +85,7 @@ figure, (path, density) = plt.subplots(
     1, 2, figsize=(9, 3), sharey=True, width_ratios=[2, 1], layout="constrained"
 )
 path.plot(sigmas.values.T, linewidth=0.9)
-path.set(xlabel=f"draw, after {warmup} sweeps of warm-up", ylabel="noise level σ (units of y)")
+path.set(xlabel=f"draw, after {warmup} sweeps of warm-up", ylabel="noise level sigma (units of y)")
 path.set_title(f"{chains} chains", loc="left")
 grid = torch.linspace(0.03, 0.25, 200)
 prior_of_sigma = VARIANCE.log_prob(grid**2).exp() * 2 * grid
@@ -141,7 +141,7 @@ print(cost.round(3))
 
 # %%
 figure = bir.analysis.plot_maps(
-    {f"σ {name}": named[name] for name in ("unknown", "0.1 given", "0.03 given")}, maps=("mean", "sd")
+    {f"sigma {name}": named[name] for name in ("unknown", "0.1 given", "0.03 given")}, maps=("mean", "sd")
 )
 plt.show()
 
@@ -166,10 +166,14 @@ print(
 
 # %%
 models = {"unknown": unknown} | {f"{s} given": fixed(A, s, prior) for s in LEVELS}
-thinned = {
-    name: tree.isel(draw=slice(None, None, max(1, tree["posterior"].sizes["draw"] // 200)))
-    for name, tree in named.items()
-}
+
+
+def thin(tree):
+    """At most about 200 draws of a chain."""
+    return tree.isel(draw=slice(None, None, max(1, tree["posterior"].sizes["draw"] // 200)))
+
+
+thinned = {name: thin(tree) for name, tree in named.items()}
 rows = {}
 for name, tree in thinned.items():
     check = bir.analysis.residual_check(bir.residuals(models[name], tree, data))
@@ -200,19 +204,19 @@ for name, tree in thinned.items():
     ax.plot(
         np.concatenate([[0], values, [1]]),
         steps,
-        label=f"σ {name}",
+        label=f"sigma {name}",
         linewidth=2 if name == "unknown" else 1.2,
     )
 band = 1.36 / math.sqrt(m)
 ax.axhspan(-band, band, color="0.9", zorder=0, label="95 % band (Kolmogorov)")
 ax.axhline(0, color="black", linewidth=0.8)
-ax.set(xlabel="LOO-PIT of a measurement", ylabel="ECDF − uniform")
+ax.set(xlabel="LOO-PIT of a measurement", ylabel="ECDF - uniform")
 ax.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# An S that rises late and falls (below zero first) is a hump: predictions too wide, as with 0.3. The opposite shape is a U:
-# too narrow, as with 0.03.
+# A curve that is below zero first and above it later is that of a hump in the middle: predictions too wide, as with
+# 0.3. The opposite is a U: too narrow, as with 0.03.
 #
 # ## Leave-one-out
 #
@@ -274,7 +278,7 @@ for m in (100, 200, 400):
 figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.2), sharey=True, layout="constrained")
 for ax, (m, ks) in zip(axes, k_of.items(), strict=True):
     for s, k in ks.items():
-        ax.plot((np.arange(m) + 0.5) / m, np.sort(k), label=f"σ = {s}")
+        ax.plot((np.arange(m) + 0.5) / m, np.sort(k), label=f"sigma = {s}")
     ax.axhline(0.7, color="black", linestyle="--", linewidth=1, label="limit of trust")
     ax.set(xlabel="share of measurements")
     ax.set_title(f"{m} measurements", loc="left")
@@ -283,17 +287,18 @@ axes[-1].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The k are the message. Under 0.1 and 0.3 they are mostly fine, and there leave-one-out and new measurements agree. Under 0.03
-# every measurement pins the image so hard that the draws of the full posterior do not cover the posterior
-# without it, and the elpd of that model is worth nothing: with too few measurements it even comes out *on top*. A
-# model whose k are high is not ranked, whatever the table says. (To have it right, sample again without the
-# measurements in question: `poutine.mask`.)
+# The k are the message. Under 0.1 and 0.3 they are mostly fine from 200 measurements on, and there leave-one-out and
+# new measurements agree. Under 0.03 most measurements pin the image so hard that the draws of the full posterior do
+# not cover the posterior without them, and the elpd of that model is worth nothing: with 100 measurements, fewer
+# than there are pixels, it even comes out *on top*, though new measurements put it far behind. A model whose k
+# are high is not ranked, whatever the table says. (To have it right, sample again without the measurements in
+# question: `poutine.mask`.)
 #
 # ## Where leave-one-out fails altogether: signs under a learned prior
 #
-# Now only the signs of 400 projections are kept. Once the image is a smooth one of 6 x 6 pixels under a Gaussian prior, once
-# a digit of 28 x 28 under the learned prior "mnist". The draws are from the guidance calibrated on the prior, which for
-# Gaussian priors is at the Monte Carlo floor.
+# Now only the signs of 400 projections are kept. Once the image is a smooth one of 6 x 6 pixels under a Gaussian
+# prior, once a digit of 28 x 28 under the learned prior "mnist". The draws are from the guidance calibrated on the
+# prior, which for Gaussian priors is at the Monte Carlo floor.
 
 
 # %%
@@ -412,8 +417,8 @@ print(
 )
 
 # %% [markdown]
-# - Make the noise level a parameter. Chains are real, so that R-hat and effective sample size guard it. Under a *learned*
-#   prior, mind that a level learned from real images comes out a little too small (README, "How far to trust it").
+# - Make the noise level a parameter. Chains are real, so that R-hat and effective sample size guard it. Under a
+#   *learned* prior a level learned from real images comes out a little too small (`benchmarks/noise_level.py`).
 # - Check residuals before comparing models: a wrong level shows there at once.
 # - Read the Pareto k before the ranking. Models with high k are not ranked but sampled again without the
 #   measurements.
