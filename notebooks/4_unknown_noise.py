@@ -393,11 +393,11 @@ sensors = pd.DataFrame(
 ).T
 print(sensors.round(3))
 sigma = together["posterior"]["sigma"]
-stats = together["sample_stats"]
+divergences = int(together["sample_stats"]["nuts_diverging"].sum())
 rhat, ess = float(arviz_stats.rhat(sigma)), float(arviz_stats.ess(sigma))
 print(
     f"\nsigma of the signs: {float(sigma.mean()):.3f} ± {float(sigma.std()):.3f} (truth {TRUE_SIGMA}), R-hat "
-    f"{rhat:.2f}, effective sample size {ess:.0f} of {sigma.size}; NUTS divergences {int(stats['nuts_diverging'].sum())}"
+    f"{rhat:.2f}, effective sample size {ess:.0f} of {sigma.size}; NUTS divergences {divergences}"
 )
 
 # %% [markdown]

@@ -38,7 +38,7 @@ SHORT = bool(os.environ.get("BAYES_IR_SHORT"))
 torch.set_num_threads(1)
 plt.rcParams.update({"figure.dpi": 90, "font.size": 11})
 pd.set_option("display.width", 110, "display.max_columns", 12)
-SIDE, NOISE, UNITS = 16, 0.1, "1 = full brightness"
+SIDE, NOISE, UNITS = 16, 0.1, "1 = white"
 temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)
 
@@ -297,7 +297,7 @@ print(f"\nThe Gaussian prior's error is {gain:.2f} times that of the network.")
 
 # %% [markdown]
 # A Gaussian prior is enough when the question is linear and the data answer it, such as the total brightness (last
-# column, in pixels of full brightness): its mean is the best linear estimate whatever the law of the images is, its sd
+# column, in white pixels): its mean is the best linear estimate whatever the law of the images is, its sd
 # is right on average, and it costs nothing. It is not enough where shape matters: it does not know that cells have
 # edges, or that brightness is not negative. (Intervals from few draws hold somewhat less than they say: the 5 % and
 # 95 % quantiles of 32 draws lie too far inside.)
@@ -372,7 +372,8 @@ parameters = sum(p.numel() for p in network.network.parameters())
 print(
     f"A network of {parameters:,} parameters, trained for {settings.steps} steps: under a Gaussian fitted to the same "
     f"images the error over {count} held-out ones is {gain:.2f} times as large.\n"
-    f"The image of the file has {area.mean():.1f} ± {area.std():.1f} covered pixels (truth {covered(truth.numpy()):.0f})."
+    f"The image of the file has {area.mean():.1f} ± {area.std():.1f} covered pixels (truth "
+    f"{covered(truth.numpy()):.0f})."
 )
 temporary.cleanup()
 
