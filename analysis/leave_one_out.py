@@ -219,11 +219,16 @@ def _verdict(table: Any) -> str:
     best, second = table.index[:2]
     ahead, se = float(table["elpd_diff"].iloc[1]), float(table["dse"].iloc[1])
     told = f"{best!r} is ahead of {second!r} by {ahead:.1f} (standard error {se:.1f}) in log predictive probability"
+    shares = {name: 100 * float(table.loc[name, "share_high_k"]) for name in (best, second)}
+    high = " and ".join(f"{share:.0f} % of {name!r}" for name, share in shares.items() if share)
+    unsure = (
+        f"; but {high} have a Pareto k above the limit, of which this error knows nothing" if high else ""
+    )
     if ahead < 4:
-        return f"{told}: too little to tell them apart"
+        return f"{told}: too little to tell them apart{unsure}"
     if ahead < 2 * se:
-        return f"{told}: less than two standard errors, no more than a hint"
-    return told
+        return f"{told}: less than two standard errors, no more than a hint{unsure}"
+    return told + unsure
 
 
 def _of_high_k(loo: Any) -> str:

@@ -80,6 +80,7 @@ def test_the_right_noise_is_ranked_first_and_what_is_told_is_in_words():
         table = compare_models(models)
     assert table.index[0] == "1.0" and (table["max_k"] < 0.7).all() and (table["draws"] == 2000).all()
     assert table.attrs["verdict"].startswith("'1.0' is ahead of '2.0' by")
+    assert table.attrs["verdict"].endswith("in log predictive probability")
     same = compare_models({"one": models["1.0"], "two": tree_of(a, y, noise=1.0, seed=5)})
     assert same.attrs["verdict"].endswith("too little to tell them apart")
 
@@ -95,6 +96,9 @@ def test_a_measurement_that_decides_alone_is_told():
         table = compare_models({"far": tree_of(a, y), "also": tree_of(a, y, seed=3)})
     assert [str(each.message).split(":")[0] for each in caught] == ["'far'", "'also'"]
     assert (table["share_high_k"] > 0).all()
+    assert table.attrs["verdict"].endswith(
+        "; but 8 % of 'far' and 8 % of 'also' have a Pareto k above the limit, of which this error knows nothing"
+    )
 
 
 def test_what_cannot_be_compared_is_refused():
