@@ -8,7 +8,7 @@ theta | x, y      the model conditioned on x and y, for Pyro: log p(y | x, theta
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +150,7 @@ def read_joint(
         UserWarning: for a ``pyro.param``, which is taken at its present value.
     """
     values, kwargs = as_values(data), dict(model_kwargs or {})
-    one, two = (_prior_run(model, values, model_args, kwargs) for _ in range(2))
+    one = _prior_run(model, values, model_args, kwargs)
     sites = sample_sites(one)
     refuse_unknown(values, sites)
     latents = {name: site["fn"] for name, site in sites.items() if not site["is_observed"]}
@@ -165,15 +165,30 @@ def read_joint(
             )
     nuisances = {name: fn for name, fn in latents.items() if name not in images}
     _refuse_unmeasured(nuisances)
-    depends = bool(images) and bool(nuisances) and not _same(*(t.nodes[images[0]]["fn"] for t in (one, two)))
+    depends = bool(images) and any(
+        not _same(one.nodes[images[0]]["fn"], other.nodes[images[0]]["fn"])
+        for other in _runs_apart(model, values, model_args, kwargs, nuisances)
+    )
     derived = tuple(n for n, node in one.nodes.items() if node.get("infer", {}).get("_deterministic"))
     site = images[0] if len(images) == 1 else ""
     return JointModel(model, values, (model_args, kwargs), site, nuisances, derived, depends)
 
 
-def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """One run of the model, the image not drawn but put at its prior's mean."""
+def _runs_apart(
+    model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any], latents: Mapping[str, Any]
+) -> Iterator[Any]:
+    """Runs of the model at other values of its latent sites: other draws, and every value that can be listed."""
+    if latents:
+        yield _prior_run(model, values, args, kwargs, skip=1)
+    for name, fn in latents.items():
+        for value in fn.enumerate_support() if fn.has_enumerate_support else ():
+            yield _prior_run(model, values | {name: value}, args, kwargs)
+
+
+def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any], skip: int = 0) -> Any:
+    """One run of the model after ``skip`` random numbers, the image not drawn but put at its prior's mean."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), _MeanImage():
+        torch.rand(skip)
         return poutine.trace(pyro.condition(model, data=values)).get_trace(*args, **kwargs)
 
 
@@ -214,4 +229,10 @@ def _same(one: DiffusionPrior, two: DiffusionPrior) -> bool:
     if one is two:
         return True
     first, second = ({k: v for k, v in vars(p).items() if k != "_batch_shape"} for p in (one, two))
-    return first.keys() == second.keys() and all(first[k] is second[k] for k in first)
+    return first.keys() == second.keys() and all(_equal(first[k], second[k]) for k in first)
+
+
+def _equal(one: Any, two: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
+        return one.shape == two.shape and one.dtype == two.dtype and bool((one == two).all())
+    return one is two or (isinstance(one, dict) and one == two)
