@@ -85,12 +85,20 @@ def _labels(name: str, settings: Sequence[str], beside: Sequence[str]) -> str:
     columns = (*settings, "accuracy", "confidence", "log p of the truth", "calibration error", *beside)
     table = markdown(["truths", *columns], ([row["truths"], *(row[c] for c in columns)] for row in rows))
     curves = markdown(
-        ["truths", "measurements", "probability: share of labels that were true (number)"],
+        [
+            "truths",
+            "measurements",
+            "probability: share of labels that were true ± standard error if calibrated (number)",
+        ],
         (
             [
                 row["truths"],
                 row["measurements"],
-                ", ".join(f"{c['probability']:.2f}: {c['true']:.2f} ({c['labels']})" for c in row["curve"]),
+                ", ".join(
+                    f"{c['probability']:.2f}: {c['true']:.2f} ± "
+                    f"{(c['probability'] * (1 - c['probability']) / c['labels']) ** 0.5:.2f} ({c['labels']})"
+                    for c in row["curve"]
+                ),
             ]
             for row in rows
         ),

@@ -103,7 +103,6 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=2.0)
     parser.add_argument("--particles", type=int, default=20)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--truths", nargs="+", help="by default both")
     options = parser.parse_args()
     torch.set_num_threads(1)
     prior = load_prior("mnist-labelled")
@@ -114,7 +113,7 @@ def main() -> None:
     cells = {}
     for m in options.measurements:
         operator = GaussianSensing(measurements=m, event_shape=shape, seed=0)
-        for name in options.truths or truths:
+        for name in truths:
             key = {"truths": name, "measurements": m, "noise": options.noise, "kernel": repr(kernel)}
             row = next((r for r in rows if all(r.get(k) == v for k, v in key.items())), None)
             if row is None:
