@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayes_ir.analysis.checks import MeasurementCheck, measurement_check
+    from bayes_ir.analysis.contractions import contraction, contraction_map
     from bayes_ir.analysis.coverage import expected_coverage
     from bayes_ir.analysis.distances import DistanceFloor, sliced_wasserstein, sliced_wasserstein_floor
     from bayes_ir.analysis.exactness import (
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
     )
     from bayes_ir.analysis.functionals import default_functionals
     from bayes_ir.analysis.importance import ImportanceWeights, importance_weights
+    from bayes_ir.analysis.kernel_comparison import compare_kernels
+    from bayes_ir.analysis.leave_one_out import HighParetoKWarning, compare_models, measurement_loo
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
+    from bayes_ir.analysis.pit import measurement_pit
     from bayes_ir.analysis.plots.uncertainty import plot_uncertainty
     from bayes_ir.analysis.posterior import PosteriorLayout
     from bayes_ir.analysis.quantities import default_quantities
+    from bayes_ir.analysis.residual_test import ResidualCheck, residual_check
     from bayes_ir.analysis.sbc import FewReplicationsWarning, sbc_ranks
     from bayes_ir.analysis.store import MemorySink, Sink
     from bayes_ir.analysis.tables import Summary, summary
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DistanceFloor",
     "FewReplicationsWarning",
+    "HighParetoKWarning",
     "ImportanceWeights",
     "MeasurementCheck",
     "MemorySink",
@@ -50,11 +56,16 @@ __all__ = [
     "MomentErrors",
     "NonFiniteDrawsWarning",
     "PosteriorLayout",
+    "ResidualCheck",
     "Sink",
     "Summary",
     "TwoSampleTest",
     "ZarrSink",
     "classifier_two_sample_test",
+    "compare_kernels",
+    "compare_models",
+    "contraction",
+    "contraction_map",
     "cosine_similarity",
     "default_functionals",
     "default_quantities",
@@ -65,12 +76,15 @@ __all__ = [
     "interval_map",
     "mean_map",
     "measurement_check",
+    "measurement_loo",
+    "measurement_pit",
     "mode_weight_distance",
     "moment_errors",
     "open_posterior",
     "plot_uncertainty",
     "psnr",
     "quantile_map",
+    "residual_check",
     "restoration_metrics",
     "rmse",
     "sbc_power",
@@ -86,15 +100,20 @@ __all__ = [
 
 _HOME = {
     "checks": ("MeasurementCheck", "measurement_check"),
+    "contractions": ("contraction", "contraction_map"),
     "coverage": ("expected_coverage",),
     "distances": ("DistanceFloor", "sliced_wasserstein", "sliced_wasserstein_floor"),
     "exactness": ("ModeWeightDistance", "MomentErrors", "mode_weight_distance", "moment_errors"),
     "functionals": ("default_functionals",),
     "importance": ("ImportanceWeights", "importance_weights"),
+    "kernel_comparison": ("compare_kernels",),
+    "leave_one_out": ("HighParetoKWarning", "compare_models", "measurement_loo"),
     "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
+    "pit": ("measurement_pit",),
     "plots.uncertainty": ("plot_uncertainty",),
     "posterior": ("PosteriorLayout",),
     "quantities": ("default_quantities",),
+    "residual_test": ("ResidualCheck", "residual_check"),
     "sbc": ("FewReplicationsWarning", "sbc_ranks"),
     "store": ("MemorySink", "Sink"),
     "tables": ("Summary", "summary"),

@@ -10,7 +10,9 @@ from bayes_ir import analysis, inference, models
 from bayes_ir.api import sample, simulate
 from bayes_ir.calibration import simulation_based_calibration
 from bayes_ir.kernel_choice import default_kernel
+from bayes_ir.predictive_draws import posterior_predictive, prior_predictive
 from bayes_ir.pyro_kernel import DiffusionKernel
+from bayes_ir.quantile_residuals import residuals
 
 __version__ = "0.1.0"
 
@@ -20,6 +22,9 @@ __all__ = [
     "default_kernel",
     "inference",
     "models",
+    "posterior_predictive",
+    "prior_predictive",
+    "residuals",
     "sample",
     "simulate",
     "simulation_based_calibration",

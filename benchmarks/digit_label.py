@@ -35,6 +35,7 @@ from bayes_ir.models import GaussianMixturePrior, GaussianSensing, OneBit
 from bayes_ir.models.datasets import read_idx
 
 SHAPE, NOISE = (1, 14, 14), 0.1
+TRUTHS = ("digits of the model", "test digits")
 KERNEL = Enumerated(image=TwistedSMC(particles=64, steps=16))
 
 
@@ -91,7 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True, help="folder with the four files of MNIST")
     parser.add_argument("--digits", type=int, default=200)
-    parser.add_argument("--measurements", type=int, nargs="+", default=[25, 100, 400])
+    parser.add_argument("--measurements", type=int, nargs="+", default=[25, 100, 200, 400])
+    parser.add_argument("--truths", nargs="+", choices=TRUTHS, default=TRUTHS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     priors = class_priors(options.data)
@@ -101,11 +103,12 @@ def main() -> None:
         torch.manual_seed(0)
         drawn_labels = torch.arange(options.digits).remainder(10).numpy()
         drawn = torch.stack([priors[k].sample() for k in drawn_labels])
-    truths = {"digits of the model": (drawn, drawn_labels), "test digits": (test, test_labels)}
+    truths = dict(zip(TRUTHS, ((drawn, drawn_labels), (test, test_labels)), strict=True))
     rows: list[dict[str, Any]] = kept_results("digit_label") or []
     done = {(row["truths"], row["measurements"]) for row in rows}
     for m in options.measurements:
-        for name, (images, labels) in truths.items():
+        for name in options.truths:
+            images, labels = truths[name]
             if (name, m) in done:
                 continue
             found = np.stack(

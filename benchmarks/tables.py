@@ -26,6 +26,7 @@ from _tables_calibration import (
     noise_level,
     quantized,
 )
+from _tables_checking import loo_experiment
 
 TABLES = {
     f.__name__: f
@@ -39,6 +40,7 @@ TABLES = {
         data_fit,
         digit_label,
         digit_label_network,
+        loo_experiment,
         plate_cost,
         kernel_cost,
         calibration_gates,

@@ -33,6 +33,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bayes_ir.inference.ordering import like_beside_like
+
 __all__ = [
     "Clouds",
     "effective_sample_size",
@@ -89,7 +91,7 @@ def multinomial(weights: Tensor, u: Tensor) -> Tensor:
 
 
 def resample_where_needed(
-    log_w: Tensor, threshold: float, u: Tensor
+    log_w: Tensor, threshold: float, u: Tensor, like: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Resample the clouds whose effective sample size is below ``threshold * N``.
 
@@ -97,6 +99,7 @@ def resample_where_needed(
         log_w: logarithms of weights, (C, N).
         threshold: share of N; at 1 every cloud is resampled, at 0 none.
         u: uniform numbers: (C,) for systematic resampling, (C, N) for multinomial.
+        like: what places particles beside each other in systematic resampling, (C, N, *shape); by default their number.
 
     Returns:
         Ancestors (C, N), int64, of a cloud that is left alone ``0 .. N - 1``; the log weights after, (C, N); what is
@@ -105,10 +108,20 @@ def resample_where_needed(
     count = log_w.shape[-1]
     weights, log_mean = normalised(log_w)
     resampled = (effective_sample_size(log_w) < threshold * count) | (threshold >= 1)
-    drawn = systematic(weights, u, count) if u.ndim == 1 else multinomial(weights, u)
+    drawn = torch.arange(count, device=log_w.device).expand_as(log_w)
+    if resampled.any():
+        drawn = _ordered(weights, u, count, like) if u.ndim == 1 else multinomial(weights, u)
     rows = resampled[:, None]
     ancestors = torch.where(rows, drawn, torch.arange(count, device=log_w.device))
     return ancestors, torch.where(rows, 0.0, log_w.double()), torch.where(resampled, log_mean, 0.0), resampled
+
+
+def _ordered(weights: Tensor, u: Tensor, count: int, like: Tensor | None) -> Tensor:
+    """:func:`systematic` with like particles beside each other; the ancestors ascend all the same."""
+    if like is None:
+        return systematic(weights, u, count)
+    order = like_beside_like(like)
+    return order.gather(1, systematic(weights.gather(1, order), u, count)).sort(dim=1).values
 
 
 def take(x: Tensor, ancestors: Tensor) -> Tensor:
@@ -116,13 +129,14 @@ def take(x: Tensor, ancestors: Tensor) -> Tensor:
     return x[torch.arange(len(x), device=x.device)[:, None], ancestors]
 
 
-def share(log_w: Tensor, u: Tensor, draws: int) -> tuple[Tensor, Tensor]:
+def share(log_w: Tensor, u: Tensor, draws: int, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Draws from all clouds, systematically and as evenly as goes: the first clouds give one more.
 
     Args:
         log_w: logarithms of weights, (C, N).
         u: uniform numbers, (C,).
         draws: number of draws, at least C.
+        like: as in :func:`resample_where_needed`.
 
     Returns:
         Cloud and particle of every draw, (draws,) each, int64.
@@ -130,7 +144,11 @@ def share(log_w: Tensor, u: Tensor, draws: int) -> tuple[Tensor, Tensor]:
     weights, _ = normalised(log_w)
     clouds = len(weights)
     counts = [(draws + clouds - 1 - c) // clouds for c in range(clouds)]
-    found = [systematic(weights[c : c + 1], u[c : c + 1], n)[0] for c, n in enumerate(counts)]
+    rows = [slice(c, c + 1) for c in range(clouds)]
+    found = [
+        _ordered(weights[c], u[c], n, None if like is None else like[c])[0]
+        for c, n in zip(rows, counts, strict=True)
+    ]
     cloud = torch.repeat_interleave(torch.arange(clouds), torch.tensor(counts)).to(log_w.device)
     return cloud, torch.cat(found)
 
@@ -166,9 +184,9 @@ class Clouds:
         log_w = self.log_w + log_factor.double()
         return replace(self, log_w=log_w, least=torch.minimum(self.least, effective_sample_size(log_w)))
 
-    def resampled(self, threshold: float, u: Tensor) -> tuple[Clouds, Tensor]:
+    def resampled(self, threshold: float, u: Tensor, like: Tensor | None = None) -> tuple[Clouds, Tensor]:
         """:func:`resample_where_needed`: the clouds after, and the ancestors (C, N) for :func:`take`."""
-        ancestors, log_w, increment, resampled = resample_where_needed(self.log_w, threshold, u)
+        ancestors, log_w, increment, resampled = resample_where_needed(self.log_w, threshold, u, like)
         after = Clouds(
             log_w,
             take(self.eve, ancestors),

@@ -25,7 +25,7 @@ from bayes_ir.inference.reading import as_values, read_problem, refuse_unknown, 
 from bayes_ir.models.channels import Channel
 from bayes_ir.models.priors.base import DiffusionPrior
 
-__all__ = ["JointModel", "read_joint"]
+__all__ = ["JointModel", "read_joint", "same_prior"]
 
 Theta = dict[str, Tensor]
 _MOST_SENSORS = 16  # whose answers are remembered for the present image
@@ -165,30 +165,31 @@ def read_joint(
             )
     nuisances = {name: fn for name, fn in latents.items() if name not in images}
     _refuse_unmeasured(nuisances)
-    depends = bool(images) and any(
-        not _same(one.nodes[images[0]]["fn"], other.nodes[images[0]]["fn"])
-        for other in _runs_apart(model, values, model_args, kwargs, nuisances)
+    depends = any(
+        not same_prior(one.nodes[name]["fn"], again.nodes[name]["fn"])
+        for name in images[:1]
+        for again in (
+            _prior_run(model, values | theta, model_args, kwargs, 1) for theta in _others(nuisances)
+        )
     )
     derived = tuple(n for n, node in one.nodes.items() if node.get("infer", {}).get("_deterministic"))
     site = images[0] if len(images) == 1 else ""
     return JointModel(model, values, (model_args, kwargs), site, nuisances, derived, depends)
 
 
-def _runs_apart(
-    model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any], latents: Mapping[str, Any]
-) -> Iterator[Any]:
-    """Runs of the model at other values of its latent sites: other draws, and every value that can be listed."""
-    if latents:
-        yield _prior_run(model, values, args, kwargs, skip=1)
-    for name, fn in latents.items():
-        for value in fn.enumerate_support() if fn.has_enumerate_support else ():
-            yield _prior_run(model, values | {name: value}, args, kwargs)
+def _others(nuisances: Mapping[str, Any]) -> Iterator[Theta]:
+    """Values of theta that may lead to another prior of the image: new draws, and every value of a discrete site."""
+    if nuisances:
+        yield {}
+    for name, fn in nuisances.items():
+        if fn.has_enumerate_support:
+            yield from ({name: value} for value in fn.enumerate_support(expand=True))
 
 
-def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any], skip: int = 0) -> Any:
-    """One run of the model after ``skip`` random numbers, the image not drawn but put at its prior's mean."""
+def _prior_run(model: Callable, values: Theta, args: tuple, kwargs: dict[str, Any], seed: int = 0) -> Any:
+    """One run of the model, the image not drawn but put at its prior's mean."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), _MeanImage():
-        torch.rand(skip)
+        torch.manual_seed(seed)
         return poutine.trace(pyro.condition(model, data=values)).get_trace(*args, **kwargs)
 
 
@@ -224,7 +225,7 @@ def _shown(value: Tensor) -> str:
     return f"{float(value):.4g}" if value.numel() == 1 else f"a tensor of shape {tuple(value.shape)}"
 
 
-def _same(one: DiffusionPrior, two: DiffusionPrior) -> bool:
+def same_prior(one: DiffusionPrior, two: DiffusionPrior) -> bool:
     """Whether two runs of the model used one prior (of which a plate makes copies)."""
     if one is two:
         return True
@@ -233,6 +234,7 @@ def _same(one: DiffusionPrior, two: DiffusionPrior) -> bool:
 
 
 def _equal(one: Any, two: Any) -> bool:
-    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
-        return one.shape == two.shape and one.dtype == two.dtype and bool((one == two).all())
+    """Whether one thing, or two labels of one value."""
+    if isinstance(one, Tensor) and isinstance(two, Tensor):
+        return one is two or (one.shape == two.shape and one.dtype == two.dtype and bool((one == two).all()))
     return one is two or (isinstance(one, dict) and one == two)

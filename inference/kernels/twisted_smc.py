@@ -8,7 +8,8 @@ A cloud of N particles walks down the levels.  At ``x_t`` the denoising posterio
 
 so that the weighted particles stand for ``p(x_t) psi_t(x_t)`` at every level and for ``p(x_0) p(y | x_0)`` at the end,
 p being the prior's own path on these levels.  A cloud whose effective sample size falls below a share of N is resampled
-(systematically).  The product of the mean weights estimates the evidence ``p(y)``.
+(systematically, like particles beside each other: :mod:`bayes_ir.inference.ordering`).  The product of the mean weights
+estimates the evidence ``p(y)``.
 
 As N grows the draws are exact for that path, whatever the twist: a mode that a guided path would visit too often loses
 weight.  What is left is the error of the prior's path at these levels, ``x_s`` by ``q(x_s | x_t, x_0)`` with a draw
@@ -173,7 +174,8 @@ class TwistedSMC(PathKernel):
         found = twist(system, state.x, belief, state.sites, self.per_site)
 
         clouds = state.clouds.weighted((state.log_factor + found.log_psi).reshape(shape))
-        clouds, ancestors = clouds.resampled(self.ess_threshold, state.rng.uniform()[: shape[0]])
+        u, like = state.rng.uniform()[: shape[0]], found.x0_hat.unflatten(0, shape)
+        clouds, ancestors = clouds.resampled(self.ess_threshold, u, like)
         first = torch.arange(shape[0], device=ancestors.device)[:, None] * shape[1]
         found = found.take((first + ancestors).flatten())
 
@@ -198,7 +200,8 @@ class TwistedSMC(PathKernel):
             cloud = torch.arange(len(state.x), device=state.x.device) // shape[1]
             x, info["log_weight"] = state.x, (clouds.log_w + clouds.collected[:, None]).flatten()
         else:
-            cloud, particle = share(clouds.log_w, state.rng.uniform()[: shape[0]], rng.draws)
+            u, like = state.rng.uniform()[: shape[0]], state.x.unflatten(0, shape)
+            cloud, particle = share(clouds.log_w, u, rng.draws, like)
             x = state.x[cloud * shape[1] + particle]
         info |= {
             "cloud": cloud,

@@ -7,11 +7,13 @@ would leave
 
 and a single step from draws of it would be exact.  The true ``v_i(s)`` are smaller: modes part and edges settle where
 
-    excess(r, s) = sum_i log v_i(r -> s) - log v_i(s)  >=  0
+    shape(r, s) = sum_i log v_i(r -> s) - log v_i(s)  >=  0
+    size(r, s)  = sum_i v_i(r -> s) - v_i(s)  >=  0,    as a share of sum_i Var(q_i^T x_0),
 
-is large.  Between the ratios ``r_j`` at which the calibration is tabulated, a share
+are large.  The first counts every detail alike, down to those that nobody sees; the second counts only what is large.
+Between the ratios ``r_j`` at which the calibration is tabulated, a share
 
-    w_j proportional to  0.3 D_j / sum D + g_j / (0.01 + sum g),    g_j = (D_j excess_j)^{1/2},
+    w_j proportional to  0.3 D_j / sum D + g_j / (0.01 + sum g),    g_j = (shape_j size_j)^{1/2},
 
 of the levels lies, with ``D_j = log (r_j / r_{j+1})``, at equal factors of r; for a Gaussian prior from end to end.
 """
@@ -52,8 +54,10 @@ def calibrated_grid(prior: DiffusionPrior, steps: int, basis: str = "pca") -> Te
     widths = -knots.diff()
     variances = calibration.at(knots.exp().to(calibration.ratios))[0].cpu()  # (knots, R)
     precision = torch.exp(-2 * knots).diff()[:, None]
-    excess = -torch.log1p(variances[:-1] * precision) - variances.log().diff(dim=0)
-    wanted = (widths * excess.clamp(min=0).sum(1)).sqrt()
+    shrunk = torch.log1p(variances[:-1] * precision)
+    shape = (-shrunk - variances.log().diff(dim=0)).clamp(min=0).sum(1)
+    size = (variances[:-1] * torch.exp(-shrunk) - variances[1:]).clamp(min=0).sum(1) / variances[0].sum()
+    wanted = (shape * size).sqrt()
     levels = _EVEN * widths / widths.sum() + wanted / (_NEGLIGIBLE + wanted.sum())
     reached = torch.cat([levels.new_zeros(1), levels.cumsum(0)])
     share = torch.linspace(0, 1, steps, dtype=torch.float64) * reached[-1]

@@ -149,6 +149,20 @@ def test_gain_under_a_mixture():
     _check(tree, "gain", grid, log_density)
 
 
+def test_a_label_that_chooses_among_priors_made_before():
+    """Two runs may well draw labels of the same prior, here nine of ten: every label is looked at."""
+    common = GaussianPrior(_normal(N, seed=7), COVARIANCE)
+    priors = [common] * 9 + [GaussianPrior(_normal(N, seed=8), COVARIANCE)]
+
+    def model():
+        label = pyro.sample("label", dist.Categorical(torch.full((10,), 0.1)))
+        pyro.sample("y", Gaussian(B(pyro.sample("x", priors[int(label)])), 0.8))
+
+    assert read_joint(model, {"y": _normal(5, seed=9)}).prior_depends
+    priors[9] = common
+    assert not read_joint(model, {"y": _normal(5, seed=9)}).prior_depends
+
+
 def test_a_label_that_chooses_the_prior():
     """The share of label 1 within four standard errors of its exact probability; the sites know of each other."""
     means = torch.stack([_normal(N, seed=7), _normal(N, seed=7) + 0.8])

@@ -13,7 +13,6 @@ from bayes_ir.inference import BlockedGibbs, Enumerated, GuidedDiffusion, Twiste
 from bayes_ir.models import (
     DenseOperator,
     Gaussian,
-    GaussianPrior,
     LabelledPrior,
     OneBit,
     calibrate_labelled,
@@ -132,23 +131,6 @@ def test_a_known_label_is_no_reason_to_weigh_the_image(prior):
     assert not read_joint(model, {"y": SIGNS}, (1,)).prior_depends
     assert not read_joint(model, {"y": SIGNS}, (torch.tensor(1),)).prior_depends
     assert read_joint(one_bit(prior), {"y": SIGNS}).prior_depends
-
-
-def test_a_prior_looked_up_by_its_label_is_weighed():
-    """``priors[int(label)]`` shows no dependence but by its values; without it the label would never be weighed."""
-    priors = [GaussianPrior(torch.full((2,), m, dtype=F64), torch.eye(2, dtype=F64)) for m in (-0.5, 0.5)]
-    operator = DenseOperator(torch.eye(2, dtype=F64), dtype=F64)
-    y = torch.tensor([0.8, 0.8], dtype=F64)
-
-    def model():
-        label = pyro.sample("label", dist.Categorical(torch.tensor([0.5, 0.5])))
-        pyro.sample("y", Gaussian(operator(pyro.sample("x", priors[int(label)])), 0.5))
-
-    assert read_joint(model, {"y": y}).prior_depends
-    x = torch.tensor([0.2, 0.4], dtype=F64)
-    found = [float(read_joint(model, {"y": y}).log_joint(x, {"label": torch.tensor(k)})) for k in (0, 1)]
-    expected = [float(prior.log_prob(x)) for prior in priors]
-    assert found[1] - found[0] == pytest.approx(expected[1] - expected[0])
 
 
 @pytest.mark.parametrize(
