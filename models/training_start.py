@@ -45,7 +45,7 @@ def first_network(images: Tensor, settings: TrainingSettings) -> tuple[UNet, flo
     shape = {"channels": images.shape[1], "width": settings.width, "depth": settings.depth}
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        network = UNet(**shape, classes=settings.classes)
+        network = UNet(images.shape[1], settings.width, settings.depth, classes=settings.classes)
     if settings.start is None:
         return network, mean, std
     prior = load_prior(settings.start)
