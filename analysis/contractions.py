@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayes_ir.analysis.draws import blocks_of, moments, posterior_draws
+from bayes_ir.analysis.draws import blocks_of, moments, plates_first, posterior_draws
 from bayes_ir.analysis.functionals import Functional, default_functionals, evaluate
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def contraction(
     functionals: Mapping[str, Functional | np.ndarray] | None = None,
     var_name: str | None = None,
 ) -> pd.DataFrame:
-    """Contraction of functionals of the image, such as the means of regions.
+    """Contraction of functionals of the image, such as the means of regions; within a plate, of each image.
 
     Args:
         posterior: what `bir.sample` or `open_posterior` gave.
@@ -83,14 +83,15 @@ def contraction(
     import pandas as pd
 
     after, before = _both("contraction", posterior, prior, var_name)
-    shape = after.shape[2:]
+    _, plates = plates_first(after)
+    shape = tuple(n for dim, n in zip(after.dims[2:], after.shape[2:], strict=True) if dim not in plates)
     chosen = {
         name: f if callable(f) else _region(name, f, shape)
         for name, f in (functionals or default_functionals(shape)).items()
     }
     rows = {}
-    values, values0 = (evaluate(draws, chosen)[0] for draws in (after, before))
-    for name in chosen:
+    values, values0 = (_by_image(evaluate(draws, chosen).values) for draws in (after, before))
+    for name in values:
         v, spread = _of_chains(name, values[name])
         v0, spread0 = _of_chains(name, values0[name])
         if v0 == 0:
@@ -136,6 +137,16 @@ def variance_of(where: str, draws: xr.DataArray) -> tuple[np.ndarray, np.ndarray
     with np.errstate(divide="ignore", invalid="ignore"):
         kurtosis = np.where(second > 0, fourth / found.used / second**2, 1.0)
     return found.sd.values**2, (kurtosis - 1) / found.used
+
+
+def _by_image(values: xr.Dataset) -> dict[str, np.ndarray]:
+    """Draws (chain, draw) by the name of the functional and, within a plate, the number of the image."""
+    found = {}
+    for name, array in values.data_vars.items():
+        for index in np.ndindex(array.shape[2:]):
+            number = f"[{', '.join(map(str, index))}]" if index else ""
+            found[f"{name}{number}"] = array.values[(..., *index)]
+    return found
 
 
 def _of_chains(name: str, values: np.ndarray) -> tuple[float, float]:

@@ -1,25 +1,33 @@
-"""The draws of a posterior, read in pieces, and what is summed up over them.
+"""The draws of a posterior: found in a tree, and summed up over.
 
     mean   m = (1/n) sum_i x_i                      sd   s = sqrt( sum_i (x_i - m)^2 / (n - 1) )
 
-Both are summed up piece by piece in float64 (Chan, Golub and LeVeque 1983): for two parts with counts n_a,
+Both are summed up block by block in float64 (Chan, Golub and LeVeque 1983): for two parts with counts n_a,
 n_b, means m_a, m_b and sums of squares M_a, M_b, M = M_a + M_b + (m_b - m_a)^2 n_a n_b / (n_a + n_b). A store
-larger than the memory is read once and never held. Quantiles need all draws of a pixel and are taken band by
-band.
+larger than the memory is read once and never held. Quantiles and intervals need all draws of a pixel and are taken
+tile by tile (`streaming`):
+
+    central interval      (q_((1 - p) / 2), q_((1 + p) / 2)), type 7 quantiles
+    highest density       of all (x_(i), x_(i + k)) with k = floor(p n) the shortest, x_(i) the sorted draws
+
+The second is the shortest interval between two draws, one piece always; of a pixel with two modes it spans both.
 
 A draw with a NaN or an infinity in it says nothing of any pixel and is left out everywhere; every result says
 how many were.
+
+Source: Hyndman and Fan 1996 for the quantiles; Chen and Shao 1999 for the interval of highest density.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from bayes_ir.analysis.posterior import as_array
+from bayes_ir.analysis.streaming import blocks_of, finite_blocks, finite_draws, require_some, tiles_of
 
 __all__ = [
     "Moments",
@@ -27,13 +35,15 @@ __all__ = [
     "central_interval",
     "coverage_of",
     "finite_draws",
+    "highest_density_interval",
+    "image_like",
+    "map_of",
     "moments",
+    "plates_first",
     "posterior_draws",
     "quantiles",
     "truth_like",
 ]
-
-_BAND_BYTES = 2**28
 
 
 class Moments(NamedTuple):
@@ -78,23 +88,16 @@ def posterior_draws(
     return data.transpose("chain", "draw", ...)
 
 
-def blocks_of(draws: xr.DataArray) -> Iterator[tuple[int, slice, np.ndarray]]:
-    """The draws in pieces (chain number, draw numbers, array (n, *event)), each read from the disk once."""
-    step = draws.encoding.get("preferred_chunks", {}).get("draw") or max(
-        1, _BAND_BYTES // max(1, draws[0, 0].size * draws.dtype.itemsize)
-    )
-    for chain in range(draws.sizes["chain"]):
-        for start in range(0, draws.sizes["draw"], step):
-            span = slice(start, min(start + step, draws.sizes["draw"]))
-            yield chain, span, draws[chain, span].values
+def plates_first(draws: xr.DataArray) -> tuple[xr.DataArray, tuple[str, ...]]:
+    """The draws with the axes of plates before those of the image, and the names of the former.
 
-
-def finite_draws(draws: xr.DataArray) -> np.ndarray:
-    """Which draws have no NaN and no infinity in them, (chain, draw)."""
-    finite = np.zeros((draws.sizes["chain"], draws.sizes["draw"]), dtype=bool)
-    for chain, span, block in blocks_of(draws):
-        finite[chain, span] = _finite(block)
-    return finite
+    The axes of an image `x` are called `x_...`, those of its plates otherwise. Where no axis is called so (draws
+    that were not made here), all are the image's.
+    """
+    axes = [str(dim) for dim in draws.dims[2:]]
+    own = [dim for dim in axes if dim.startswith(f"{draws.name}_")]
+    plates = tuple(dim for dim in axes if dim not in own) if own else ()
+    return draws.transpose("chain", "draw", *plates, ...), plates
 
 
 def moments(draws: xr.DataArray) -> Moments:
@@ -105,19 +108,17 @@ def moments(draws: xr.DataArray) -> Moments:
     """
     shape = draws.shape[2:]
     count, mean, squares = 0, np.zeros(shape), np.zeros(shape)
-    for _, _, block in blocks_of(draws):
-        part = block[_finite(block)].astype(np.float64)
-        if not len(part):
-            continue
-        step = part.mean(axis=0) - mean
-        total = count + len(part)
-        squares += ((part - part.mean(axis=0)) ** 2).sum(axis=0) + step**2 * (count * len(part) / total)
+    for part in finite_blocks(draws):
+        centre = part.mean(axis=0)
+        step, total = centre - mean, count + len(part)
+        part -= centre
+        squares += (part * part).sum(axis=0) + step**2 * (count * len(part) / total)
         mean += step * (len(part) / total)
         count = total
-    left_out = draws.sizes["chain"] * draws.sizes["draw"] - count
-    _require_some(count, left_out)
+    size = draws.sizes["chain"] * draws.sizes["draw"]
+    require_some(count, size)
     sd = np.sqrt(squares / (count - 1)) if count > 1 else np.full(shape, np.nan)
-    return Moments(_map(draws, mean, count, left_out), _map(draws, sd, count, left_out), count, left_out)
+    return Moments(map_of(draws, mean, count), map_of(draws, sd, count), count, size - count)
 
 
 def quantiles(draws: xr.DataArray, q: float | Sequence[float]) -> xr.DataArray:
@@ -129,15 +130,9 @@ def quantiles(draws: xr.DataArray, q: float | Sequence[float]) -> xr.DataArray:
     levels = np.asarray(q, dtype=np.float64)
     if levels.ndim > 1 or not ((levels >= 0) & (levels <= 1)).all():
         raise ValueError(f"q must be a probability in [0, 1] or a list of them, got {q!r}")
-    finite = finite_draws(draws)
-    used, left_out = int(finite.sum()), int((~finite).sum())
-    _require_some(used, left_out)
-    values = np.empty((*levels.shape, *draws.shape[2:]))
-    for band in _bands(draws):
-        here: Any = (..., *band)
-        values[here] = np.quantile(draws[(slice(None), slice(None), *band)].values[finite], levels, axis=0)
-    lead = ("quantile",) if levels.ndim else ()
-    return _map(draws, values, used, left_out, lead).assign_coords(quantile=(lead, levels))
+    lead = {"quantile": levels} if levels.ndim else {}
+    found = _pixelwise(draws, lambda x: np.quantile(x, levels, axis=0, overwrite_input=True), lead)
+    return found if levels.ndim else found.assign_coords(quantile=levels)
 
 
 def central_interval(draws: xr.DataArray, prob: float) -> xr.DataArray:
@@ -146,10 +141,26 @@ def central_interval(draws: xr.DataArray, prob: float) -> xr.DataArray:
     Raises:
         ValueError: prob is not in (0, 1), or no draw is finite.
     """
-    if not 0 < prob < 1:
-        raise ValueError(f"prob must be a probability between 0 and 1, got {prob!r}")
+    _check_prob(prob)
     bounds = quantiles(draws, [(1 - prob) / 2, (1 + prob) / 2]).rename(quantile="ci_bound")
     return bounds.assign_coords(ci_bound=["lower", "upper"]).assign_attrs(ci_kind="eti", ci_prob=prob)
+
+
+def highest_density_interval(draws: xr.DataArray, prob: float) -> xr.DataArray:
+    """Shortest interval of every pixel that holds `prob` of its finite draws; leading axis `ci_bound`.
+
+    Raises:
+        ValueError: prob is not in (0, 1), or no draw is finite.
+    """
+    from arviz_stats.base import array_stats
+
+    _check_prob(prob)
+
+    def shortest(values: np.ndarray) -> np.ndarray:
+        return np.moveaxis(array_stats.hdi(values, prob, axis=0), -1, 0)
+
+    found = _pixelwise(draws, shortest, {"ci_bound": ["lower", "upper"]})
+    return found.assign_attrs(ci_kind="hdi", ci_prob=prob)
 
 
 def coverage_of(bounds: xr.DataArray, truth: np.ndarray) -> float:
@@ -162,46 +173,63 @@ def truth_like(truth: Any, draws: xr.DataArray) -> np.ndarray:
     """The truth as an array of the shape of one draw.
 
     Raises:
-        ValueError: it has another shape, or a NaN or an infinity in it.
+        ValueError: it has another shape or other coordinates, or a NaN or an infinity in it.
     """
-    true = as_array(truth)
-    if true.shape != draws.shape[2:]:
+    return image_like("truth", truth, draws)
+
+
+def image_like(what: str, image: Any, draws: xr.DataArray) -> np.ndarray:
+    """An image as an array of the shape of one draw; one with named axes is brought into the draws' order.
+
+    Raises:
+        ValueError: it has another shape or other coordinates, or a NaN or an infinity in it.
+    """
+    if isinstance(image, xr.DataArray) and set(image.dims) == set(draws.dims[2:]):
+        image = image.transpose(*draws.dims[2:])
+        for dim in image.dims:
+            if dim in image.coords and dim in draws.coords and not image[dim].equals(draws[dim]):
+                raise ValueError(
+                    f"{what} has the coordinates {_ends(image[dim])} along {dim!r}, the draws of {draws.name!r} have "
+                    f"{_ends(draws[dim])}; select the same pixels of both"
+                )
+    array = as_array(image)
+    if array.shape != draws.shape[2:]:
         raise ValueError(
-            f"truth has shape {true.shape}, the draws of {draws.name!r} have {draws.shape[2:]}; give one "
+            f"{what} has shape {array.shape}, the draws of {draws.name!r} have {draws.shape[2:]}; give one "
             "image"
         )
-    if not np.isfinite(true).all():
-        raise ValueError(f"truth holds {int((~np.isfinite(true)).sum())} values that are not finite")
-    return true
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} holds {int((~np.isfinite(array)).sum())} values that are not finite")
+    return array
 
 
-def _finite(block: np.ndarray) -> np.ndarray:
-    return np.isfinite(block).all(axis=tuple(range(1, block.ndim)))
-
-
-def _bands(draws: xr.DataArray) -> Iterator[tuple[slice, ...]]:
-    """Index of one band of the image after the other, cut across its longest axis, each of bounded size."""
-    shape = draws.shape[2:]
-    if not shape:
-        yield ()
-        return
-    axis = int(np.argmax(shape))
-    width = max(1, shape[axis] * _BAND_BYTES // max(1, draws.size * draws.dtype.itemsize))
-    for start in range(0, shape[axis], width):
-        yield tuple(slice(start, start + width) if i == axis else slice(None) for i in range(len(shape)))
-
-
-def _map(
-    draws: xr.DataArray, values: np.ndarray, used: int, left_out: int, lead: tuple[str, ...] = ()
+def map_of(
+    draws: xr.DataArray, values: np.ndarray, used: int, lead: dict[str, Any] | None = None
 ) -> xr.DataArray:
-    dims = draws.dims[2:]
-    coords = {dim: draws.coords[dim] for dim in dims if dim in draws.coords}
-    attrs = {"draws_used": used, "draws_left_out": left_out}
+    """Values per pixel under the image's own names; `lead` names axes before them, with their coordinates."""
+    lead, dims = lead or {}, draws.dims[2:]
+    coords = {dim: draws.coords[dim] for dim in dims if dim in draws.coords} | lead
+    attrs = {"draws_used": used, "draws_left_out": draws.sizes["chain"] * draws.sizes["draw"] - used}
     return xr.DataArray(values, coords=coords, dims=(*lead, *dims), name=draws.name, attrs=attrs)
 
 
-def _require_some(used: int, left_out: int) -> None:
-    if not used:
-        raise ValueError(
-            f"none of the {left_out} draws is finite: the sampler diverged; take more steps or smaller ones"
-        )
+def _pixelwise(
+    draws: xr.DataArray, function: Callable[[np.ndarray], np.ndarray], lead: dict[str, Any]
+) -> xr.DataArray:
+    """The map of function: (n, *tile) -> (*lead, *tile)."""
+    values = np.empty((*(len(coordinate) for coordinate in lead.values()), *draws.shape[2:]))
+    used = 0
+    for tile, part in tiles_of(draws):
+        here: Any = (..., *tile)
+        values[here], used = function(part), len(part)
+    return map_of(draws, values, used, lead)
+
+
+def _check_prob(prob: float) -> None:
+    if not 0 < prob < 1:
+        raise ValueError(f"prob must be a probability between 0 and 1, got {prob!r}")
+
+
+def _ends(coordinate: xr.DataArray) -> str:
+    values = coordinate.values
+    return f"{values[0]} ... {values[-1]} ({len(values)} of them)" if len(values) else "none"

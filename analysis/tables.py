@@ -1,15 +1,14 @@
 """The posterior in two tables: scalar functionals of the image, and figures of the image as a whole.
 
 For a functional f the draws f(x_1), f(x_2), ... are an ordinary posterior of a scalar; ArviZ gives its mean,
-sd and central interval, and says how far to trust them: effective sample size (bulk, tail), r-hat between
-chains and Monte Carlo standard errors. With a truth x*, `truth_rank` is the share of draws with f(x_i) <
+sd and intervals (central, highest density), and says how far to trust them: effective sample size (bulk, tail), r-hat
+between chains and Monte Carlo standard errors. With a truth x*, `truth_rank` is the share of draws with f(x_i) <
 f(x*); over many problems it is uniform if the posterior is right.
 """
 
 from __future__ import annotations
 
 import html
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,16 @@ import numpy as np
 import xarray as xr
 
 from bayes_ir.analysis.checks import measurement_check
-from bayes_ir.analysis.draws import central_interval, coverage_of, moments, posterior_draws, truth_like
-from bayes_ir.analysis.functionals import Functional, default_functionals, evaluate, scalar
+from bayes_ir.analysis.draws import (
+    central_interval,
+    coverage_of,
+    moments,
+    plates_first,
+    posterior_draws,
+    truth_like,
+)
+from bayes_ir.analysis.functional_tables import arviz_table
+from bayes_ir.analysis.functionals import Functional, default_functionals, evaluate
 from bayes_ir.analysis.metrics import cosine_similarity, metrics_of, range_width, rmse
 
 if TYPE_CHECKING:
@@ -92,7 +99,7 @@ def summary(
         truth: the true image, shape of one draw, if it is known.
         functionals: name -> function of one image (numpy, the shape of one draw) giving a number; these are
             added to those of `default_functionals`, and one of the same name replaces it.
-        ci_prob: probability of the central intervals.
+        ci_prob: probability of the intervals.
         data_range: width of the range of values, or (low, high), for PSNR and SSIM; by default the
             posterior's attribute `data_range`, and without one both are left out.
         var_name: name of the image site; needed only when there are several.
@@ -103,32 +110,22 @@ def summary(
     """
     if not 0 < ci_prob < 1:
         raise ValueError(f"summary: ci_prob must be a probability between 0 and 1, got {ci_prob!r}")
-    draws = posterior_draws(posterior, var_name)
+    draws, plates = plates_first(posterior_draws(posterior, var_name))
     true = None if truth is None else truth_like(truth, draws).astype(np.float64)
-    chosen = default_functionals(draws.shape[2:]) | dict(functionals or {})
+    chosen = default_functionals(draws.shape[2 + len(plates) :]) | dict(functionals or {})
     values, notes = evaluate(draws, chosen)
-    table = _arviz_table(values, ci_prob)
+    table = arviz_table(values, ci_prob)
     if true is not None:
-        at_truth = {name: scalar(name, function, true) for name, function in chosen.items()}
-        table["truth"] = [at_truth[name] for name in table.index]
-        table["truth_rank"] = [float((values[name] < at_truth[name]).mean()) for name in table.index]
+        # One draw of one chain: the truth has a value for each image of a plate, as the draws have.
+        at_truth = evaluate(draws[:1, :1].copy(data=true[None, None]), chosen).values.isel(
+            chain=0, draw=0, drop=True
+        )
+        ranks = (values < at_truth).mean(["chain", "draw"])
+        table["truth"] = np.concatenate([np.ravel(at_truth[name]) for name in chosen])
+        table["truth_rank"] = np.concatenate([np.ravel(ranks[name]) for name in chosen])
     return Summary(
         table, _image_table(posterior, draws, true, ci_prob, range_width(posterior, data_range)), notes
     )
-
-
-def _arviz_table(values: Mapping[str, np.ndarray], ci_prob: float) -> pd.DataFrame:
-    import arviz_stats
-
-    tree = xr.DataTree.from_dict(
-        {"posterior": xr.Dataset({k: (("chain", "draw"), v) for k, v in values.items()})}
-    )
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        # Few draws, or a functional that never varies: ArviZ answers NaN, which the table shows.
-        warnings.simplefilter("ignore")
-        table = arviz_stats.summary(tree, ci_prob=ci_prob, ci_kind="eti", round_to="none")
-    # ArviZ cuts 100 * ci_prob down to an integer in its labels: 0.57 is labelled 56.
-    return table.rename(columns=lambda c: f"eti{100 * ci_prob:g}{c[-3:]}" if c.startswith("eti") else c)
 
 
 def _image_table(

@@ -53,6 +53,8 @@ def open_posterior(path: str | os.PathLike[str], *, partial: bool = False) -> xr
     for name in (*SAMPLED, *FIXED):
         if name in tree.children:
             data = tree[name].to_dataset()
+            for array in data.data_vars.values():
+                array.encoding["source"] = str(path)  # what `streaming` knows a stored array by
             nodes[name] = (
                 data if flags.all() else data.isel({dim: part[dim] for dim in part if dim in data.dims})
             )

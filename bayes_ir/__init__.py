@@ -9,7 +9,9 @@ ArviZ says what they mean:
 from bayes_ir import analysis, inference, models
 from bayes_ir.api import sample, simulate
 from bayes_ir.calibration import simulation_based_calibration
+from bayes_ir.jensen import jensen_gap
 from bayes_ir.kernel_choice import default_kernel
+from bayes_ir.paths import trajectory
 from bayes_ir.predictive_draws import posterior_predictive, prior_predictive
 from bayes_ir.pyro_kernel import DiffusionKernel
 from bayes_ir.quantile_residuals import residuals
@@ -21,6 +23,7 @@ __all__ = [
     "analysis",
     "default_kernel",
     "inference",
+    "jensen_gap",
     "models",
     "posterior_predictive",
     "prior_predictive",
@@ -28,4 +31,5 @@ __all__ = [
     "sample",
     "simulate",
     "simulation_based_calibration",
+    "trajectory",
 ]

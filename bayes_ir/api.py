@@ -106,8 +106,9 @@ def sample(
 
     Returns:
         DataTree with the groups ``posterior``, ``sample_stats``, ``log_likelihood``,
-        ``observed_data`` and ``constant_data``; settings, versions, network evaluations per draw
-        (``nfe``) and wall time are attributes of its root.
+        ``observed_data`` and ``constant_data``; settings, versions, network evaluations per draw (``nfe``),
+        wall time and the draws it made (``sampling_time``, ``sampling_draws``: of the last call that drew) are
+        attributes of its root.
 
     Raises:
         ModelError: when the model cannot be read, or not served by the kernel.
@@ -128,13 +129,15 @@ def sample(
         progress=progress,
     )
     sink = _sink(plan, store, resume)
-    started = time.perf_counter()
+    started, made = time.perf_counter(), 0
     with progress_bar("sampling", plan.left(sink.done), progress) as on_step:
         for block in plan.blocks(sink.done, on_step):
             sink.write(block)
-    return sink.finish(
-        {"sampling_time": time.perf_counter() - started, "device": str(plan.problem.device)} | versions()
-    )
+            made += len(block.draws)
+    if not made:  # the store was complete: what it says of the call that drew stays
+        return sink.finish({})
+    took = {"sampling_time": time.perf_counter() - started, "sampling_draws": made}
+    return sink.finish(took | {"device": str(plan.problem.device)} | versions())
 
 
 def _sink(plan: Plan, store: str | Path | None, resume: bool) -> Sink:

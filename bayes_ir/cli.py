@@ -1,16 +1,16 @@
-"""The command ``bayes-ir``: run a shipped problem, list what there is, train a prior, measure kernels."""
+"""The command ``bayes-ir``: run a problem, report on it, list what there is, train a prior, measure kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bayes_ir.cli_bench import bench
+from bayes_ir.cli_errors import errors_in_words
 from bayes_ir.cli_list import list_everything
+from bayes_ir.cli_report import compare, report
 from bayes_ir.cli_train import train
 
 __all__ = ["app", "main"]
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("list")(list_everything)
+app.command("report")(report)
+app.command("compare")(compare)
 app.add_typer(bench, name="bench")
 
 
@@ -31,23 +33,9 @@ def _root() -> None:
     """Bayesian image restoration: posterior samples of images, and what they say."""
 
 
-@contextmanager
-def _errors_in_words() -> Iterator[None]:
-    """Turn a refusal into its sentence and exit status 2, and a full or unwritable disk into status 1."""
-    from rich.console import Console
-
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        Console(stderr=True).print(f"[red]Error:[/red] {error}", soft_wrap=True, highlight=False)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        Console(stderr=True).print(f"[red]Error:[/red] {error}", soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from None
-
-
 @app.command()
 def run(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for the posterior, the tables and the figures.")],
     problem: Annotated[
         str | None, typer.Argument(help="Name of a shipped problem; see `bayes-ir list`.")
@@ -80,9 +68,10 @@ def run(
 
     Stop it at any time: the same command goes on from the last whole block.
     """
-    with _errors_in_words():
+    with errors_in_words():
         from bayes_ir.problems.own_image import parse_settings
-        from bayes_ir.report import build_kernel, choose_problem, run_problem
+        from bayes_ir.run_record import command_line
+        from bayes_ir.running import build_kernel, choose_problem, run_problem
 
         chosen, kernel_settings = choose_problem(
             problem, operator, image, parse_settings(setting or []), noise_std, prior, seed
@@ -96,6 +85,7 @@ def run(
             seed=seed,
             device=device,
             resume=resume,
+            command=command_line(context),
         )
 
 

@@ -12,23 +12,26 @@ import torch
 from bayes_ir.inference import Kernel, Problem
 from bayes_ir.models import NetworkPrior
 
-__all__ = ["settings_of", "versions"]
+__all__ = ["problem_settings", "settings_of", "versions"]
 
 
 def settings_of(problem: Problem, kernel: Kernel) -> dict[str, Any]:
     """What the draws depend on besides seed and blocks, for attributes and for a store to know its own run."""
+    of_kernel = {"kernel": repr(kernel), "citation": kernel.citation, "nfe": kernel.length(problem)}
+    return problem_settings(problem) | of_kernel
+
+
+def problem_settings(problem: Problem) -> dict[str, Any]:
+    """What a problem is: its parts in words, and a fingerprint of what they do."""
     prior = problem.prior
     return {
         "image_site": problem.site,
-        "kernel": repr(kernel),
-        "citation": kernel.citation,
         "prior": repr(prior),
         "operator": repr(problem.operator),
         "channel": type(problem.channel).__name__,
         "fingerprint": _fingerprint(problem),
         "data_range": list(prior.data_range) if prior.data_range else [],
         "dtype": str(problem.dtype).removeprefix("torch."),
-        "nfe": kernel.length(problem),
     }
 
 

@@ -27,6 +27,8 @@ from _tables_calibration import (
     quantized,
 )
 from _tables_checking import loo_experiment
+from _tables_jensen import jensen_gap
+from _tables_streaming import streaming_memory
 
 TABLES = {
     f.__name__: f
@@ -41,6 +43,8 @@ TABLES = {
         digit_label,
         digit_label_network,
         loo_experiment,
+        jensen_gap,
+        streaming_memory,
         plate_cost,
         kernel_cost,
         calibration_gates,

@@ -14,6 +14,7 @@ sys.path[:0] = [str(DOCS / "_hooks"), str(ROOT / "benchmarks")]
 
 from _results import kept_results  # noqa: E402
 from api_pages import api_pages, missing_anchors  # noqa: E402
+from figure_blocks import figure_block, figure_names  # noqa: E402
 from grid_tables import MADE, grid_gaussian, grid_one_bit, kernel_list  # noqa: E402
 from notebook_pages import notebook_list, notebook_pages  # noqa: E402
 from public_names import PAGES, WINGS, page_of, public_names, sections  # noqa: E402
@@ -21,7 +22,7 @@ from tables import TABLES  # noqa: E402
 
 from bayes_ir import inference  # noqa: E402
 
-GENERATED = {*api_pages(), "results.md", "images/one_bit_digit.png"}
+GENERATED = {*api_pages(), "results.md", "images/one_bit_digit.png", "images/jensen_gap_study.png"}
 PAGE_FILES = sorted(DOCS.rglob("*.md"))
 PICTURE = b"\x89PNG\r\n\x1a\n, as far as a page is concerned"
 
@@ -96,6 +97,7 @@ def test_names_that_do_not_know_where_they_are_from_are_found():
 
 def test_a_module_that_is_new_has_a_page():
     assert page_of("bayes_ir.analysis.new").file == "analysis"
+    assert page_of("bayes_ir.analysis.regions").file == "uncertainty"
     assert page_of("bayes_ir.analysis.plots.new").file == "plots"
     assert page_of("bayes_ir.models.priors.new").file == "priors"
     assert page_of("bayes_ir.new").file == "face"
@@ -161,6 +163,30 @@ def test_figures_in_the_page_of_limits_are_those_of_the_studies():
         assert f"{min(ratios):.3g} to {max(ratios):.3g}" in told
     mixture = [float(row[8]) for row in rows(grid_gaussian()) if row[4] != "`Exact`" and row[2] != "row sums"]
     assert f"{min(mixture):.3g} to {max(mixture):.3g} times the floor" in told
+
+
+def test_figures_in_the_pages_of_checks_are_those_of_the_studies():
+    digits = kept_results("jensen_gap")["digits"]
+    told = text_of("jensen-gap.md")
+    assert f"broken in {digits['published_bound_broken']} of {digits['of']} cases" in told
+    assert digits["bound_broken"] == 0
+    assert "broken in none" in told
+    shares = [
+        row["share of high k"]
+        for row in kept_results("loo_experiment")
+        if (row["prior"], row["data"], row["model"]) == ("mnist", "signs", "right")
+    ]
+    assert f"{100 * sum(shares) / len(shares):.0f} % of the signs" in text_of("model-checking.md")
+
+
+def test_every_picture_is_on_the_page_of_plots_with_its_call():
+    assert set(re.findall(r"<!-- figure: (\w+) -->", (DOCS / "plots.md").read_text())) == set(figure_names())
+    for name in figure_names():
+        block = figure_block(name)
+        assert re.search(r"```python\nanalysis\.plot_\w+\(.*\)\n```", block, flags=re.DOTALL), name
+        assert block.endswith(f"(images/{name}.png)")
+    with pytest.raises(ValueError, match="no picture 'sunset'"):
+        figure_block("sunset")
 
 
 def notebook(folder, *cells, name="1-tiny"):

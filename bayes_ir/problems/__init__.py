@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from bayes_ir.problems.base import InverseProblem, observed
@@ -61,4 +63,5 @@ def build_problem(name: str, image: int | None = None, seed: int = 0) -> Inverse
         raise ValueError(
             f"problem {name}: image {image} does not exist; the shipped digits are numbered 0 to 19."
         )
-    return build(**settings)
+    about = " ".join((inspect.getdoc(build) or "").split("\n\n")[0].split())
+    return replace(build(**settings), about=about)

@@ -27,6 +27,7 @@ class InverseProblem:
         y: the measurements.
         operator: ``A``.
         kernel: the kernel that suits it.
+        about: the problem in a sentence.
     """
 
     name: str
@@ -35,6 +36,7 @@ class InverseProblem:
     y: Tensor
     operator: Operator
     kernel: Kernel
+    about: str = ""
 
     @property
     def data(self) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def own_problem(
     truth = read_image(image, law.event_shape, law.data_range or (0.0, 1.0))
     measured = build_operator(operator, law.event_shape, settings)
     kernel: Kernel = AnnealedLangevin(levels=300, steps_per_level=1) if measured.linear else DPS()
-    return observed(image.stem, law, measured, lambda z: Gaussian(z, noise_std), truth, seed, kernel)
+    problem = observed(image.stem, law, measured, lambda z: Gaussian(z, noise_std), truth, seed, kernel)
+    about = f"The image {image.name}, measured by {operator} under Gaussian noise of {noise_std:g}; prior {prior}."
+    return replace(problem, about=about)
 
 
 def read_image(path: Path, event_shape: Sequence[int], data_range: tuple[float, float]) -> Tensor:

@@ -1,6 +1,6 @@
-"""Tables that are made when the site is built: the grid with its measured cells, and the kernels.
+"""Tables that are made when the site is built: the grid with its measured cells, the kernels, parts of longer tables.
 
-Figures are sliced Wasserstein distances to exact draws over the distance between two exact sets: 1 is perfect.
+Figures of kernels are sliced Wasserstein distances to exact draws over that between two exact sets: 1 is perfect.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from _markdown import markdown, short
 from _results import kept_results
 from _tables_calibration import quantized
+from _tables_jensen import jensen_digits, jensen_learned, jensen_nested, jensen_posteriors
 
 from bayes_ir.bench.kernel_text import brief, parse_kernel
 from bayes_ir.inference import Calibrated, Flat, GuidedDiffusion, Isotropic, Kernel, Point, Tweedie, kernels
@@ -207,5 +208,8 @@ def few_bits() -> str:
 
 MADE = {
     f.__name__: f
-    for f in (few_bits, grid_gaussian, grid_one_bit, grid_three_bits, kernel_list, separate_modes)
+    for f in (
+        *(few_bits, grid_gaussian, grid_one_bit, grid_three_bits, kernel_list, separate_modes),
+        *(jensen_digits, jensen_learned, jensen_nested, jensen_posteriors),
+    )
 }

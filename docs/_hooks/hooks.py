@@ -1,6 +1,7 @@
 """What mkdocs asks of us while it builds the site: generated pages, tables in their places, references that lead home.
 
-A page says ``<!-- table: NAME -->`` where a table of ``benchmarks/tables.py`` or ``grid_tables.py`` belongs.
+A page says ``<!-- table: NAME -->`` where a table of ``benchmarks/tables.py`` or ``grid_tables.py`` belongs, and
+``<!-- figure: NAME -->`` where a picture of ``make_figures.py`` does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ for folder in (ROOT / "benchmarks", Path(__file__).parent):
     sys.path.insert(0, str(folder))
 
 from api_pages import api_pages, missing_anchors  # noqa: E402
+from figure_blocks import figure_block  # noqa: E402
 from grid_tables import MADE  # noqa: E402
 from notebook_pages import NotebookPage, notebook_list, notebook_pages  # noqa: E402
 from public_names import PAGES, public_names  # noqa: E402
@@ -26,7 +28,7 @@ from tables import COMMANDS, TABLES  # noqa: E402
 
 _NOTEBOOKS: list[NotebookPage] = []
 _API_HTML: dict[str, str] = {}
-_MARKER = re.compile(r"^<!-- (table|list): (\w+) -->$", flags=re.MULTILINE)
+_MARKER = re.compile(r"^<!-- (table|list|figure): (\w+) -->$", flags=re.MULTILINE)
 _ROLE = re.compile(r":(?:class|func|meth|attr|data|mod):<code>~?([\w.]+)</code>")
 
 
@@ -53,6 +55,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, content in page.pictures.items():
             files.append(File.generated(config, f"tutorials/{page.name}_files/{name}", content=content))
     copied = {"results.md": "RESULTS.md", "images/one_bit_digit.png": "results/one_bit_digit.png"}
+    copied["images/jensen_gap_study.png"] = "results/jensen_gap.png"
     for name, source in copied.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / "benchmarks" / source)))
     return files
@@ -65,6 +68,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         kind, name = match.groups()
         if (kind, name) == ("list", "notebooks"):
             return notebook_list(_NOTEBOOKS)
+        if kind == "figure":
+            return figure_block(name)
         if name in MADE:
             return MADE[name]()
         if name not in TABLES:

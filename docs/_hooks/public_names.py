@@ -87,9 +87,36 @@ PAGES = (
     Page("baselines", "Inference: point estimates", "To compare with.", _in("inference", "baselines")),
     Page(
         "analysis",
-        "Analysis",
-        "The posterior as a tree, its maps, tables and checks.",
+        "Analysis: trees, stores and summaries",
+        "The posterior as a tree, in memory or on disk, and what is said of it first.",
         ("bayes_ir.analysis",),
+    ),
+    Page(
+        "uncertainty",
+        "Analysis: maps and functionals",
+        "What the draws say of every pixel, of regions, and of decisions.",
+        _in(
+            "analysis",
+            *("uncertainty", "intervals", "correlations", "modes"),
+            *("functionals", "functional_tables", "regions", "decisions", "precision"),
+        ),
+    ),
+    Page(
+        "checks",
+        "Analysis: checks of a model",
+        "Whether the draws explain the data, what was learned, and which model or kernel does better.",
+        _in(
+            "analysis",
+            *(
+                "checks",
+                "residual_test",
+                "pit",
+                "leave_one_out",
+                "contractions",
+                "kernel_comparison",
+                "jensen",
+            ),
+        ),
     ),
     Page(
         "calibration",
@@ -97,7 +124,7 @@ PAGES = (
         "Whether a sampler may be believed.",
         _in(
             "analysis",
-            *("sbc", "tarp_coverage", "coverage", "uniformity", "quantities", "functionals", "draw_sets"),
+            *("sbc", "tarp_coverage", "coverage", "uniformity", "quantities", "draw_sets"),
             *("two_sample", "distances", "exactness", "importance"),
         ),
     ),

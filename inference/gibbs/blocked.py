@@ -1,6 +1,6 @@
 r"""Blocked Gibbs sampling of an image and its nuisance parameters.
 
-    theta ~ p(theta | x, y)     by NUTS or enumeration (:mod:`bayes_ir.inference.gibbs.nuisance`)
+    theta ~ p(theta | x, y)     by NUTS, enumeration or its conjugate law (:mod:`bayes_ir.inference.gibbs.nuisance`)
     x     ~ p(x | theta, y)     by any kernel of the library
 
 From scratch, the image step forgets the image before: the joint posterior is invariant as far as the kernel's draws are
@@ -51,6 +51,8 @@ class BlockedGibbs:
         renoise: noise ratio ``b / a``, in units of the image, from which the image step starts again from the present
             image; ``None`` from scratch.  Needs a kernel that walks a path of noise levels.
         max_tree_depth: doublings of a NUTS trajectory at most.
+        conjugate: draw a parameter whose conditional is of its prior's family (a noise variance with an inverse gamma
+            prior, say) from that, instead of by NUTS.
 
     Raises:
         TypeError: for ``renoise`` with a kernel that has no path.
@@ -63,6 +65,7 @@ class BlockedGibbs:
     transitions: int = 1
     renoise: float | None = None
     max_tree_depth: int = 8
+    conjugate: bool = True
 
     def __post_init__(self) -> None:
         if self.warmup < 0 or min(self.thinning, self.transitions, self.max_tree_depth) < 1:
@@ -116,12 +119,20 @@ class GibbsSweeps:
     ) -> None:
         assert settings.image is not None
         self._joint, self._prepare = joint, prepare
-        self._updates = updates_of(joint, settings.warmup, settings.transitions, settings.max_tree_depth)
         self._image = _ImageStep(settings.image, settings.renoise, chain, seed)
         self._count = 0
         self.theta = joint.start() if theta is None else theta
         self._problem = joint.problem(self.theta)
         self._image(self._problem, prepare, 0)
+        self._updates = updates_of(
+            joint,
+            self.image,
+            self.theta,
+            settings.warmup,
+            settings.transitions,
+            settings.max_tree_depth,
+            settings.conjugate,
+        )
 
     @property
     def image(self) -> Tensor:

@@ -1,4 +1,4 @@
-r"""How nuisance parameters move given the image: the no-U-turn sampler, or their exact law where it can be listed.
+r"""How nuisance parameters move given the image: by their exact law where it is known, or the no-U-turn sampler.
 
 Continuous sites move together by Pyro's NUTS on ``log p(theta | x, y)`` in unconstrained coordinates; step size and
 mass matrix are learnt over the warm-up of the whole Gibbs chain, in which the target changes with the image.  A short
@@ -7,7 +7,8 @@ with finitely many values is drawn from its exact conditional,
 
     p(theta_k = v | rest) = p(y, x, theta_-k, v) / sum_v' p(y, x, theta_-k, v'),
 
-number by number.  Both leave ``p(x, theta | y)`` invariant.
+number by number, and a scale whose prior is conjugate from its own (:mod:`bayes_ir.inference.gibbs.conjugate`).  All
+leave ``p(x, theta | y)`` invariant.
 
 Source: Hoffman and Gelman 2014 (NUTS); Geman and Geman 1984 (Gibbs sampling).
 """
@@ -24,6 +25,7 @@ from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 
+from bayes_ir.inference.gibbs.conjugate import ConjugateUpdate, is_conjugate
 from bayes_ir.inference.gibbs.joint import JointModel, Theta
 
 __all__ = ["EnumeratedUpdate", "NutsUpdate", "Update", "updates_of"]
@@ -123,13 +125,35 @@ class EnumeratedUpdate:
         return theta | {self._name: value}, {}
 
 
-def updates_of(joint: JointModel, warmup: int, transitions: int, max_tree_depth: int) -> list[Update]:
-    """The moves that bring all nuisance parameters of a model forward."""
+def updates_of(
+    joint: JointModel,
+    x: Tensor,
+    theta: Theta,
+    warmup: int,
+    transitions: int,
+    max_tree_depth: int,
+    conjugate: bool,
+) -> list[Update]:
+    """The moves that bring all nuisance parameters of a model forward.
+
+    Args:
+        joint: the model.
+        x: an image.
+        theta: values of the parameters.
+        warmup: calls over which NUTS adapts.
+        transitions: states of NUTS per call.
+        max_tree_depth: doublings of a NUTS trajectory at most.
+        conjugate: draw from exact conditionals what is conjugate.
+    """
     discrete = [name for name, fn in joint.latents.items() if fn.has_enumerate_support]
     continuous = [name for name in joint.latents if name not in discrete]
+    alone = len(continuous) == 1
+    known = [name for name in continuous if conjugate and is_conjugate(joint, name, x, theta, alone)]
     moves: list[Update] = [EnumeratedUpdate(joint, name) for name in discrete]
-    if continuous:
-        moves.append(NutsUpdate(joint, continuous, warmup, transitions, max_tree_depth))
+    moves += [ConjugateUpdate(joint, name) for name in known]
+    left = [name for name in continuous if name not in known]
+    if left:
+        moves.append(NutsUpdate(joint, left, warmup, transitions, max_tree_depth))
     return moves
 
 

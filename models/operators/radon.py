@@ -157,7 +157,7 @@ class Radon(LinearOperator):
         return f"{given}, circle={self.circle}"
 
     def _project(self, x: Tensor) -> Tensor:
-        images = x.reshape(1, x.shape[:-2].numel(), *x.shape[-2:])  # the same for all views
+        images = x.reshape(1, math.prod(x.shape[:-2]), *x.shape[-2:])  # the same for all views
         views = []
         for theta in self._views(images.shape[1]):
             copies = images.expand(len(theta), -1, -1, -1)
@@ -166,7 +166,7 @@ class Radon(LinearOperator):
         return torch.cat(views).movedim(0, -2).reshape(*x.shape[:-2], *self.measurement_shape[1:])
 
     def _back_project(self, z: Tensor) -> Tensor:
-        lines = z.reshape(z.shape[:-2].numel(), *z.shape[-2:]).movedim(-2, 0)  # (A, images, D)
+        lines = z.reshape(math.prod(z.shape[:-2]), *z.shape[-2:]).movedim(-2, 0)  # (A, images, D)
         image = z.new_zeros(lines.shape[1], *self.event_shape[1:])
         first = 0
         for theta in self._views(lines.shape[1]):

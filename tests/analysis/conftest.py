@@ -1,3 +1,4 @@
+import matplotlib
 import pytest
 from made_blocks import SETTINGS, constants, make_layout, observed, run
 
@@ -17,3 +18,15 @@ def memory_run():
         return run(MemorySink(layout, observed(layout), constants(layout), settings), **how)
 
     return make
+
+
+@pytest.fixture
+def closed_figures():
+    """Figures are closed after the test, and it changed nobody's style."""
+    import matplotlib.pyplot as plt
+
+    matplotlib.use("Agg")
+    before = dict(matplotlib.rcParams)
+    yield
+    plt.close("all")
+    assert dict(matplotlib.rcParams) == before

@@ -83,3 +83,17 @@ def test_what_has_no_contraction_is_refused():
     broken["posterior"]["x"][:] = np.nan
     with pytest.raises(ValueError, match="none of the 2000 draws is finite"):
         contraction_map(broken, prior)
+
+
+def test_of_a_plate_each_image_has_a_row():
+    rng = np.random.default_rng(11)
+    dims = ("chain", "draw", "images", "x_dim_0")
+    scales = np.array([[0.5], [0.2], [1.0]])
+    after = xr.Dataset({"x": (dims, scales * rng.normal(size=(2, 100, 3, 4)))})
+    before = xr.DataTree.from_dict({"prior": xr.Dataset({"x": (dims, rng.normal(size=(1, 200, 3, 4)))})})
+    found = contraction(after, before, {"mean": np.mean, "pair": np.array([True, True, False, False])})
+    assert list(found.index) == [f"{name}[{i}]" for name in ("mean", "pair") for i in range(3)]
+    for i in range(3):
+        of_one = {"prior": before["prior"].to_dataset().isel(images=i)}
+        alone = contraction(after.isel(images=i), xr.DataTree.from_dict(of_one), {"mean": np.mean})
+        np.testing.assert_allclose(found.loc[f"mean[{i}]"], alone.loc["mean"], rtol=1e-10)

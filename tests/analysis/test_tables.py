@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from arviz_stats import ess, rhat
+from arviz_stats import ess, hdi, rhat
 from made_blocks import make_layout
 from scipy import stats
 
@@ -38,8 +38,25 @@ def test_the_table_is_arvizs_at_full_precision(memory_run):
     assert row["ess_bulk"] == pytest.approx(float(ess(means, method="bulk")))
     assert row["r_hat"] == pytest.approx(float(rhat(means)))
     assert row["mean"] == pytest.approx(float(means.mean()), rel=1e-12)
-    columns = ["mean", "sd", "eti90_lb", "eti90_ub", "ess_bulk", "ess_tail", "r_hat", "mcse_mean", "mcse_sd"]
+    intervals = ["eti90_lb", "eti90_ub", "hdi90_lb", "hdi90_ub"]
+    columns = ["mean", "sd", *intervals, "ess_bulk", "ess_tail", "r_hat", "mcse_mean", "mcse_sd"]
     assert list(summary(tree).functionals.columns) == columns
+    np.testing.assert_array_equal(row[intervals[2:]].to_numpy(dtype=float), hdi(means, prob=0.9).values)
+
+
+def test_of_a_plate_each_image_has_a_row_and_a_rank():
+    values = np.random.default_rng(4).normal(size=(2, 30, 3, 1, 4, 4))
+    dims = ("chain", "draw", "images", "x_channel", "x_row", "x_column")
+    truth = values[0, 0]
+    table = summary(xr.Dataset({"x": (dims, values)}), truth).functionals
+    assert (
+        list(table.index[:4]) == ["mean[0]", "mean[1]", "mean[2]", "norm[0]"]
+        and "mean_top_left[2]" in table.index
+    )
+    means = values.mean((3, 4, 5))
+    np.testing.assert_allclose(table["mean"].iloc[:3], means.mean((0, 1)))
+    np.testing.assert_allclose(table["truth"].iloc[:3], truth.mean((1, 2, 3)))
+    np.testing.assert_allclose(table["truth_rank"].iloc[:3], (means < truth.mean((1, 2, 3))).mean((0, 1)))
 
 
 def test_interval_columns_are_named_after_their_probability(memory_run):

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from bayes_ir.api import sample
 from bayes_ir.inference import Exact, Kernel, kernels
+from bayes_ir.model_graph import model_relations
 from bayes_ir.problems import InverseProblem, build_problem
 from bayes_ir.problems.own_image import operator_builders, own_problem
+from bayes_ir.provenance import versions
+from bayes_ir.run_record import RunRecord, write_record
 from bayes_ir.words import look_up
 
 if TYPE_CHECKING:
@@ -72,8 +75,12 @@ def run_problem(
     seed: int,
     device: str | None,
     resume: bool,
+    command: str = "",
 ) -> xarray.DataTree:
     """Sample a problem into ``out``: ``posterior.zarr``, two CSV tables and ``uncertainty.png``.
+
+    Beside them ``run.json`` and ``truth.npy``, which a report is made from; they are there from the first draw on, and
+    of a store that is gone on with they are renewed at the end.
 
     Raises:
         ValueError: for a store in ``out`` made with other settings, or a kernel that cannot serve the problem.
@@ -86,6 +93,12 @@ def run_problem(
     out.mkdir(parents=True, exist_ok=True)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{problem.name}: {chosen!r}, {chains} chains of {draws} draws")
+    truth = problem.truth.cpu().numpy()
+    record = RunRecord(
+        problem.name, problem.about, command, model_relations(problem.model, problem.data), versions()
+    )
+    if not (out / "posterior.zarr").exists():
+        write_record(out, record, truth)
     posterior = sample(
         problem.model,
         chosen,
@@ -97,7 +110,7 @@ def run_problem(
         store=out / "posterior.zarr",
         resume=resume,
     )
-    truth = problem.truth.cpu().numpy()
+    write_record(out, record, truth)
     tables = summary(posterior, truth)
     print(tables)
     tables.to_csv(out / "summary.csv")
