@@ -51,7 +51,9 @@ def _fingerprint(problem: Problem) -> str:
     )
     ramp = ramp.reshape(problem.prior.event_shape)
     diffusion = problem.prior.diffusion
-    denoised = problem.prior.denoise(ramp[None], 0.5 * (diffusion.t_min + diffusion.t_max))
+    priors = dict.fromkeys(problem.prior.data_set(i) for i in range(problem.data_sets.numel()))
+    half = 0.5 * (diffusion.t_min + diffusion.t_max)
+    denoised = torch.cat([prior.denoise(ramp[None], half) for prior in priors])
     digest = hashlib.sha256()
     # A mixture's calibration follows from its denoiser; a network's was fitted.
     fitted = problem.prior.calibrations if isinstance(problem.prior, NetworkPrior) else {}

@@ -14,6 +14,7 @@ __all__ = [
     "calibration_gates",
     "data_fit",
     "digit_label",
+    "digit_label_network",
     "joint_calibration",
     "learned_prior_calibration",
     "noise_level",
@@ -70,19 +71,34 @@ def noise_level() -> str:
 
 def digit_label() -> str:
     """Posterior probabilities of the label of a digit from signs, and how well they are calibrated."""
-    rows: Any = kept_results("digit_label")
-    columns = ("accuracy", "confidence", "log p of the truth", "calibration error")
-    table = markdown(
-        ["truths", "measurements", "digits", *columns],
-        ([row["truths"], row["measurements"], row["digits"], *(row[c] for c in columns)] for row in rows),
-    )
+    return _labels("digit_label", ("measurements", "digits"), ())
+
+
+def digit_label_network() -> str:
+    """The same under the learned prior that is told the label."""
+    beside = ("calibration error if calibrated, 95 %", "z of log p", "Monte Carlo error of p")
+    return _labels("digit_label_network", ("measurements", "noise", "digits"), beside)
+
+
+def _labels(name: str, settings: Sequence[str], beside: Sequence[str]) -> str:
+    rows: Any = kept_results(name)
+    columns = (*settings, "accuracy", "confidence", "log p of the truth", "calibration error", *beside)
+    table = markdown(["truths", *columns], ([row["truths"], *(row[c] for c in columns)] for row in rows))
     curves = markdown(
-        ["truths", "measurements", "probability: share of labels that were true (number)"],
+        [
+            "truths",
+            "measurements",
+            "probability: share of labels that were true ± standard error if calibrated (number)",
+        ],
         (
             [
                 row["truths"],
                 row["measurements"],
-                ", ".join(f"{c['probability']:.2f}: {c['true']:.2f} ({c['labels']})" for c in row["curve"]),
+                ", ".join(
+                    f"{c['probability']:.2f}: {c['true']:.2f} ± "
+                    f"{(c['probability'] * (1 - c['probability']) / c['labels']) ** 0.5:.2f} ({c['labels']})"
+                    for c in row["curve"]
+                ),
             ]
             for row in rows
         ),

@@ -6,6 +6,9 @@ r"""How good a learned digit prior is: its denoiser at every noise level, and it
 * Samples: unconditional draws are read by a digit classifier.  Reported are the share of each
   class and the mean of the largest class probability, beside the same on real test images.
 
+* Labels, of a labelled prior: the denoising error when it is told the label, and a wrong one; and the share of draws of
+  ``p(x | label)`` that the classifier reads as that label.
+
     python benchmarks/prior_quality.py --prior mnist --data FOLDER --classifier classifier.safetensors \
         --card models/weights/mnist.json --picture samples.png
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +31,22 @@ from torch import Tensor
 
 from bayes_ir.models.datasets import load_images, read_idx
 from bayes_ir.models.diffusion import VarianceExploding
-from bayes_ir.models.priors import DiffusionPrior, GaussianPrior, NetworkPrior, load_prior
+from bayes_ir.models.priors import DiffusionPrior, GaussianPrior, LabelledPrior, NetworkPrior, load_prior
 
 _NOISE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 15.0, 50.0)
 
 
 def denoising_errors(
-    priors: dict[str, DiffusionPrior], images: Tensor, noise_levels: tuple[float, ...], seed: int
+    priors: dict[str, Callable[[slice], DiffusionPrior]],
+    images: Tensor,
+    noise_levels: tuple[float, ...],
+    seed: int,
 ) -> list[dict[str, float]]:
-    """Root mean squared error per pixel of each prior's denoiser at each noise level, on the same noise."""
+    """Root mean squared error per pixel of each prior's denoiser at each noise level, on the same noise.
+
+    A prior is a function of the numbers of the images, whose labels it may be told.
+    """
+    batches = [slice(i, min(i + 250, len(images))) for i in range(0, len(images), 250)]
     rows = []
     flow = VarianceExploding(noise_levels[0], noise_levels[-1])
     for i, level in enumerate(noise_levels):
@@ -43,10 +54,11 @@ def denoising_errors(
         noisy = images + level * torch.randn(images.shape, generator=rng)
         row = {"noise": level}
         for name, prior in priors.items():
-            prior = prior.with_diffusion(flow)
             t = flow.time_at(level)
             with torch.no_grad():
-                x0_hat = torch.cat([prior.denoise(batch, t) for batch in noisy.split(250)])
+                x0_hat = torch.cat(
+                    [prior(rows).with_diffusion(flow).denoise(noisy[rows], t) for rows in batches]
+                )
             row[name] = round(float((x0_hat - images).square().mean().sqrt()), 5)
         rows.append(row)
         print(row, flush=True)
@@ -68,6 +80,21 @@ def read_samples(samples: Tensor, real: Tensor, classifier: torch.nn.Module) -> 
             float(((samples < -0.05) | (samples > 1.05)).double().mean()), 5
         ),
     }
+
+
+def label_read(
+    prior: LabelledPrior, samples: int, classifier: torch.nn.Module, picture: str | None
+) -> list[float]:
+    """Share of the draws of every label that the classifier reads as that label; a picture with a row per label."""
+    labels = torch.arange(prior.classes)
+    drawn = prior.given(labels).sample((samples // prior.classes,))  # (n, K, 1, H, W)
+    if picture:
+        shown = drawn[:20].transpose(0, 1)
+        save_grid(
+            shown.flatten(0, 1), Path(picture).with_stem(Path(picture).stem + "-labels"), shown.shape[1]
+        )
+    read = probabilities(classifier, drawn.flatten(0, 1)).argmax(1).reshape(-1, prior.classes)
+    return [round(float(share), 4) for share in (read == labels).double().mean(0)]
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int = 20) -> None:
@@ -94,7 +121,7 @@ def main() -> None:
     parser.add_argument("--test-images", type=int, default=2000, help="test images for the denoising error")
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="benchmarks/results/prior_quality_mnist.json")
+    parser.add_argument("--out", help="by default benchmarks/results/prior_quality_PRIOR.json")
     parser.add_argument("--card", help="card to insert the figures in")
     parser.add_argument("--picture", help="PNG of the first samples")
     args = parser.parse_args()
@@ -122,14 +149,23 @@ def main() -> None:
 
     flat = train.flatten(1).double()
     linear = GaussianPrior(flat.mean(0), torch.cov(flat.T), event_shape=train.shape[1:])
-    rows = denoising_errors(
-        {"network": prior, "best_linear": linear}, test[: args.test_images], _NOISE_LEVELS, args.seed
-    )
+    priors: dict[str, Callable[[slice], DiffusionPrior]] = {
+        "network": lambda rows: prior,
+        "best_linear": lambda rows: linear,
+    }
+    if isinstance(prior, LabelledPrior):
+        priors["told_the_label"] = lambda rows: prior.given(test_labels[rows])
+        priors["told_a_wrong_label"] = lambda rows: prior.given((test_labels[rows] + 1) % prior.classes)
+        figures["label_read_by_the_classifier"] = label_read(prior, args.samples, classifier, args.picture)
+        print(figures["label_read_by_the_classifier"], flush=True)
+    rows = denoising_errors(priors, test[: args.test_images], _NOISE_LEVELS, args.seed)
     figures["denoising_rmse"] = {"test_images": args.test_images, "levels": rows}
 
-    command = f"python benchmarks/prior_quality.py --prior mnist --samples {args.samples} --seed {args.seed}"
-    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    Path(args.out).write_text(json.dumps({"command": command, **figures}, indent=2) + "\n")
+    name = Path(args.prior).stem
+    command = f"python benchmarks/prior_quality.py --prior {name} --samples {args.samples} --seed {args.seed}"
+    out = Path(args.out or f"benchmarks/results/prior_quality_{name}.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"command": command, **figures}, indent=2) + "\n")
     if args.card:
         card = json.loads(Path(args.card).read_text())
         card["measured"] = figures

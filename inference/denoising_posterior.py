@@ -199,7 +199,9 @@ class Calibrated(AroundDenoisedMean):
         if calibration.basis is None:
             return ScalarCovariance(calibration.scalar_at(level.ratio))
         variances, rest = calibration.at_level(level.ratio)
-        return BasisCovariance(calibration.basis, variances, rest, (self.basis, level.ratio))
+        # The tables tell the V of several labels apart; what is kept under the name is compared all the same.
+        name = (self.basis, level.ratio, id(calibration.variances))
+        return BasisCovariance(calibration.basis, variances, rest, name)
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,11 @@ class Problem:
     def data_set(self, index: int) -> Problem:
         """The problem of one image of a plate."""
         rank = len(self.operator.measurement_shape)
-        if self.channel.serves_all(rank):
+        prior = self.prior.data_set(index)
+        if prior is self.prior and self.channel.serves_all(rank):
             return self.with_data(self.y[index])
-        return replace(self, channel=self.channel.of_data_set(index, rank), y=self.y[index])
+        channel = self.channel if self.channel.serves_all(rank) else self.channel.of_data_set(index, rank)
+        return replace(self, prior=prior, channel=channel, y=self.y[index])
 
     def with_data(self, y: Tensor) -> Problem:
         """The problem of other measurements; what was computed of the system is shared where the noise is the same."""

@@ -1,6 +1,6 @@
-"""Reading training images: idx .gz (the MNIST format), .npz, or a folder of image files.
+"""Reading training images and their labels: idx .gz (the MNIST format), .npz, or a folder of image files.
 
-Every reader returns float32 images (n, C, H, W) in [0, 1]; 8-bit and 16-bit integers are
+Images come as float32 (n, C, H, W) in [0, 1]; 8-bit and 16-bit integers are
 divided by their largest value, floating point data must already lie in [0, 1].
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["load_images", "read_idx"]
+__all__ = ["load_images", "load_labels", "read_idx"]
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -77,14 +77,37 @@ def load_images(path: str | Path) -> Tensor:
     return torch.from_numpy(_unit_range(_channels_first(array, path), path))
 
 
-def _read_npz(path: Path) -> np.ndarray:
+def load_labels(path: str | Path) -> Tensor:
+    """Load the labels of images (n,), int64, from an idx file or an .npz file.
+
+    An .npz must hold one array, or one called ``labels``; it may be that of the images.
+
+    Raises:
+        FileNotFoundError: when nothing is there.
+        ValueError: for any content that is not a row of whole numbers from 0.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"load_labels: {path} does not exist; expected an idx .gz file or an .npz file."
+        )
+    array = _read_npz(path, "labels", "load_labels") if path.suffix == ".npz" else read_idx(path)
+    if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer) or array.min() < 0:
+        raise ValueError(
+            f"load_labels: {path} holds {array.dtype} values of shape {array.shape}; expected whole numbers from 0, "
+            "(n,)."
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _read_npz(path: Path, name: str = "images", caller: str = "load_images") -> np.ndarray:
     with np.load(path, allow_pickle=False) as archive:
         names = archive.files
-        if "images" not in names and len(names) != 1:
+        if name not in names and len(names) != 1:
             raise ValueError(
-                f"load_images: {path} holds arrays {names}; expected a single array, or one named 'images'."
+                f"{caller}: {path} holds arrays {names}; expected a single array, or one named {name!r}."
             )
-        return archive["images" if "images" in names else names[0]]
+        return archive[name if name in names else names[0]]
 
 
 def _read_folder(path: Path) -> np.ndarray:

@@ -6,6 +6,10 @@ and standard deviation ``d``, so that ``a = 0`` is no special case):
 
     w^2    = b^2 + a^2 d^2
     x0_hat = m + (a d^2 / w^2) (x_t - a m) + (b d / w) F((x_t - a m) / w, log(b / a)).
+
+A network of K classes takes a label too.  Its embedding is added to that of the noise level, before the last
+nonlinearity; no label adds nothing, so that one network holds ``E[x_0 | x_t, label]`` and ``E[x_0 | x_t]`` (Ho and
+Salimans 2022, arXiv 2207.12598, section 3.2, of which the joint training is used here and the guidance is not).
 """
 
 from __future__ import annotations
@@ -16,7 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Denoiser", "UNet"]
+__all__ = ["NO_LABEL", "Denoiser", "UNet"]
+
+NO_LABEL = -1
+"""What stands for a label where an image has none."""
 
 
 def _start_at_zero(layer: nn.Conv2d) -> None:
@@ -68,6 +75,8 @@ class UNet(nn.Module):
         depth: residual blocks on each side of the U at half resolution; the bottom
             (quarter resolution, ``2 * width`` channels, self-attention) has ``depth + 2``.
         log_noise_range: range of ``log(b / a)`` the noise embedding covers; inputs are clamped to it.
+        classes: K, for labels 0 .. K - 1 or :data:`NO_LABEL`; ``None`` for a network without.
+            Embeddings start at zero.
 
     Images must have an even number of rows and columns; (batch, C, H, W) in and out.
     """
@@ -80,6 +89,7 @@ class UNet(nn.Module):
         width: int = 64,
         depth: int = 1,
         log_noise_range: tuple[float, float] = (math.log(0.01), math.log(50.0)),
+        classes: int | None = None,
     ) -> None:
         super().__init__()
         self.settings = {
@@ -87,13 +97,17 @@ class UNet(nn.Module):
             "width": width,
             "depth": depth,
             "log_noise_range": list(log_noise_range),
+            **({} if classes is None else {"classes": classes}),
         }
+        self.classes = classes
         embedding, bottom = 2 * width, 2 * width
         self.log_noise_range = tuple(log_noise_range)
         self.register_buffer("frequencies", math.pi * torch.arange(1, 33) / 2, persistent=False)
         self.embed = nn.Sequential(
             nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
+        if classes is not None:
+            self.label = nn.Parameter(torch.zeros(classes, embedding))
         self.enter = nn.Conv2d(4 * channels, width, 3, padding=1)
         self.descent = nn.ModuleList(_ResidualBlock(width, width, embedding) for _ in range(depth))
         self.down = nn.Conv2d(width, bottom, 3, stride=2, padding=1)
@@ -108,11 +122,17 @@ class UNet(nn.Module):
         _start_at_zero(last)
         self.leave = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), last)
 
-    def forward(self, x: Tensor, log_noise: Tensor) -> Tensor:
-        """Evaluate ``F(x, log_noise)`` for x (batch, C, H, W) and log_noise (batch,)."""
+    def forward(self, x: Tensor, log_noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """Evaluate ``F(x, log_noise, label)`` for x (batch, C, H, W), log_noise and integer label (batch,)."""
         low, high = self.log_noise_range
         phase = ((log_noise.clamp(low, high) - low) / (high - low))[:, None] * self.frequencies
-        e = self.embed(torch.cat([phase.cos(), phase.sin()], dim=1))
+        *first, last = self.embed
+        e = torch.cat([phase.cos(), phase.sin()], dim=1)
+        for layer in first:
+            e = layer(e)
+        if label is not None:
+            e = e + torch.where((label >= 0)[:, None], self.label[label.clamp(min=0)], 0.0)
+        e = last(e)
         rows, columns = x.shape[-2:]
         # Bottom rows and columns of odd half-resolution grids are padded by the stride and cropped again.
         h = self.enter(functional.pixel_unshuffle(x, 2))
@@ -136,7 +156,7 @@ class Denoiser(nn.Module):
     """The preconditioned denoiser ``x0_hat(x_t, a, b)`` of the module docstring.
 
     Args:
-        network: ``F(x, log_noise)`` on (batch, C, H, W) and (batch,).
+        network: ``F(x, log_noise)``, or ``F(x, log_noise, label)``, on (batch, C, H, W) and (batch,).
         data_mean: ``m``, mean pixel of the data.
         data_std: ``d``, standard deviation of the pixels about ``m``.
     """
@@ -147,12 +167,13 @@ class Denoiser(nn.Module):
         self.data_mean = data_mean
         self.data_std = data_std
 
-    def forward(self, x_t: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        """Denoise x_t (batch, C, H, W); a and b are (batch,), float64."""
+    def forward(self, x_t: Tensor, a: Tensor, b: Tensor, label: Tensor | None = None) -> Tensor:
+        """Denoise x_t (batch, C, H, W); a and b are (batch,), float64; label (batch,), integers."""
         log_noise = (b / a).log().to(x_t.dtype)
         a, b = a[:, None, None, None], b[:, None, None, None]
         m, d = self.data_mean, self.data_std
         w = (b**2 + a**2 * d**2).sqrt()
         c_in, c_skip, c_out = ((c).to(x_t.dtype) for c in (1 / w, a * d**2 / w**2, b * d / w))
         centred = x_t - (a * m).to(x_t.dtype)
-        return m + c_skip * centred + c_out * self.network(c_in * centred, log_noise)
+        known = () if label is None else (label,)
+        return m + c_skip * centred + c_out * self.network(c_in * centred, log_noise, *known)

@@ -4,7 +4,8 @@ Every objective is a law of the time ``t`` and a weight on the error of the deno
 
     L = E_t E_{x_0, eps} w(t) |x0_hat(a x_0 + b eps, a, b) - x_0|^2;
 
-see :mod:`bayes_ir.models.objectives`.
+see :mod:`bayes_ir.models.objectives`.  With labels the denoiser is told that of each image, except, with a small
+probability, none at all: so it learns ``E[x_0 | x_t, label]`` and keeps ``E[x_0 | x_t]``.
 
 What is kept is an exponential moving average of the weights.  A run is a function of its
 settings: batch ``k`` draws from a generator seeded by ``(seed, k)``, so a run that was
@@ -24,54 +25,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bayes_ir.models.networks import Denoiser, UNet
+from bayes_ir.models.networks import NO_LABEL, Denoiser, UNet
 from bayes_ir.models.objectives import OBJECTIVES, Objective
+from bayes_ir.models.training_settings import TrainingSettings
+from bayes_ir.models.training_start import checked_labels, first_network
 
 __all__ = ["OBJECTIVES", "TrainingSettings", "train"]
 
 _CHECKPOINT = "checkpoint.pt"
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Everything that decides the weights of a training run.
-
-    Attributes:
-        objective: ``"ve"``, ``"vp"`` or ``"flow"``.
-        steps: optimiser steps.
-        batch_size: images per step.
-        learning_rate: peak of the schedule: 200 steps of linear warm-up, then a half cosine to zero.
-        ema_decay: decay per step of the averaged weights (warmed up as ``(1 + k) / (10 + k)``).
-        width: feature channels of the network.
-        depth: residual blocks of the network.
-        seed: seed of initialisation, batches, times and noise.
-    """
-
-    objective: str = "ve"
-    steps: int = 10_000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    ema_decay: float = 0.999
-    width: int = 64
-    depth: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise ValueError(
-                f"train: unknown objective {self.objective!r}; expected one of {sorted(OBJECTIVES)}."
-            )
-        for name in ("steps", "batch_size", "width", "depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train: {name} must be at least 1, got {getattr(self, name)}.")
-        if self.width % 8:
-            raise ValueError(
-                f"train: width must be a multiple of 8, got {self.width}; its channels are normed by 8."
-            )
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"train: learning_rate must be positive and finite, got {self.learning_rate}.")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"train: ema_decay must be in [0, 1), got {self.ema_decay}.")
 
 
 @dataclass
@@ -97,10 +58,11 @@ class _Progress:
 
     def load(self, path: Path, settings: TrainingSettings) -> None:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        made_with = asdict(TrainingSettings()) | state["settings"]
         for name, value in asdict(settings).items():
-            if state["settings"].get(name) != value:
+            if made_with[name] != value:
                 raise ValueError(
-                    f"train: {path} was made with {name}={state['settings'].get(name)!r}, this run has "
+                    f"train: {path} was made with {name}={made_with[name]!r}, this run has "
                     f"{name}={value!r}; use the same settings to resume, or another output folder."
                 )
         self.network.load_state_dict(state["network"])
@@ -114,6 +76,7 @@ def train(
     settings: TrainingSettings,
     out: str | Path,
     *,
+    labels: Tensor | None = None,  # (n,)
     device: str = "cpu",
     resume: bool = True,
     checkpoint_every: int = 250,
@@ -129,14 +92,15 @@ def train(
         images: training images (n, C, H, W), in the units the prior will have.
         settings: what decides the weights.
         out: output folder.
+        labels: class of every image, whole numbers from 0 (n,); with ``settings.classes``, and only then.
         device: torch device.
         resume: continue from a checkpoint in ``out``; its settings must be the same.
         checkpoint_every: steps between checkpoints.
         on_step: called with (step, loss) after each step, for a progress bar.
 
     Raises:
-        ValueError: for images that are not a finite (n, C, H, W) stack with even sides, or a
-            checkpoint made with other settings.
+        ValueError: for images that are not a finite (n, C, H, W) stack with even sides, labels that do not fit
+            them, a start that fits neither, or a checkpoint made with other settings.
         FloatingPointError: when the loss stops being finite.
     """
     if images.ndim != 4 or images.numel() == 0 or images.shape[-1] % 2 or images.shape[-2] % 2:
@@ -146,19 +110,13 @@ def train(
         )
     if not images.isfinite().all():
         raise ValueError("train: expected finite images, got some with NaN or infinite pixels.")
+    labels = checked_labels(labels, len(images), settings.classes)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     images = images.to(device)
-    mean, std = float(images.double().mean()), float(images.double().std())
-    if not std > 0:
-        raise ValueError(
-            f"train: expected images that differ, got {len(images)} whose pixels are all {mean:g}."
-        )
+    network, mean, std = first_network(images, settings)
+    out.mkdir(parents=True, exist_ok=True)
+    network = network.to(device)
     objective = OBJECTIVES[settings.objective]()
-
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        network = UNet(images.shape[1], settings.width, settings.depth).to(device)
     progress = _Progress(0, network, deepcopy(network), torch.optim.Adam(network.parameters(), fused=True))
     checkpoint = out / _CHECKPOINT
     if resume and checkpoint.exists():
@@ -169,7 +127,7 @@ def train(
     denoiser = Denoiser(network, mean, std)
     losses: list[float] = []
     while progress.step < settings.steps:
-        loss = _loss(denoiser, objective, images, settings, progress.step)
+        loss = _loss(denoiser, objective, images, labels, settings, progress.step)
         _optimise(progress, loss, settings)
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
@@ -187,7 +145,12 @@ def train(
 
 
 def _loss(
-    denoiser: Denoiser, objective: Objective, images: Tensor, settings: TrainingSettings, step: int
+    denoiser: Denoiser,
+    objective: Objective,
+    images: Tensor,
+    labels: Tensor | None,
+    settings: TrainingSettings,
+    step: int,
 ) -> Tensor:
     rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     batch = torch.randint(len(images), (settings.batch_size,), generator=rng)
@@ -198,7 +161,11 @@ def _loss(
     x_0 = images[batch.to(images.device)]
     noise = torch.randn(x_0.shape, generator=rng).to(x_0)
     x_t = a[:, None, None, None].to(x_0) * x_0 + b[:, None, None, None].to(x_0) * noise
-    error = (denoiser(x_t, a, b) - x_0).square().mean(dim=(1, 2, 3))
+    known: tuple[Tensor, ...] = ()
+    if labels is not None:
+        dropped = torch.rand(settings.batch_size, generator=rng) < settings.label_dropout
+        known = (labels[batch].masked_fill(dropped, NO_LABEL).to(images.device),)
+    error = (denoiser(x_t, a, b, *known) - x_0).square().mean(dim=(1, 2, 3))
     return (objective.weight(a, b, denoiser.data_std).to(error) * error).mean()
 
 

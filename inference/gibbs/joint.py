@@ -230,4 +230,11 @@ def same_prior(one: DiffusionPrior, two: DiffusionPrior) -> bool:
     if one is two:
         return True
     first, second = ({k: v for k, v in vars(p).items() if k != "_batch_shape"} for p in (one, two))
-    return first.keys() == second.keys() and all(first[k] is second[k] for k in first)
+    return first.keys() == second.keys() and all(_equal(first[k], second[k]) for k in first)
+
+
+def _equal(one: Any, two: Any) -> bool:
+    """Whether one thing, or two labels of one value."""
+    if isinstance(one, Tensor) and isinstance(two, Tensor):
+        return one is two or (one.shape == two.shape and one.dtype == two.dtype and bool((one == two).all()))
+    return one is two or (isinstance(one, dict) and one == two)

@@ -5,6 +5,7 @@ from bayes_ir.models.priors.bases import Basis, DCTBasis, PCABasis, PixelBasis, 
 from bayes_ir.models.priors.calibration import Calibration, calibrate, fit_calibration
 from bayes_ir.models.priors.flow_density import FlowDensity, flow_log_density
 from bayes_ir.models.priors.gaussian_mixture import GaussianMixture, GaussianMixturePrior, GaussianPrior
+from bayes_ir.models.priors.labelled import LabelledPrior, calibrate_labelled
 from bayes_ir.models.priors.mixture_calibration import exact_calibration
 from bayes_ir.models.priors.network import NetworkPrior
 from bayes_ir.models.priors.prediction import PredictionDenoiser
@@ -19,12 +20,14 @@ __all__ = [
     "GaussianMixture",
     "GaussianMixturePrior",
     "GaussianPrior",
+    "LabelledPrior",
     "NetworkPrior",
     "PCABasis",
     "PixelBasis",
     "PredictionDenoiser",
     "available_priors",
     "calibrate",
+    "calibrate_labelled",
     "exact_calibration",
     "fit_calibration",
     "flow_log_density",

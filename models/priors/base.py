@@ -165,6 +165,10 @@ class DiffusionPrior(TorchDistribution):
         other._batch_shape = torch.Size(batch_shape)
         return other
 
+    def data_set(self, index: int) -> DiffusionPrior:
+        """The prior of image ``index`` of a plate, which is the same for all of them unless a prior says otherwise."""
+        return self
+
     def _coefficients(self, x_t: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         a, b = self.diffusion.coefficients(t)
         return a.to(x_t.device), b.to(x_t.device)

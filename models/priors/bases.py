@@ -10,13 +10,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from bayes_ir.models.operators.transforms import dct, inverse_dct
 
-__all__ = ["BASES", "Basis", "DCTBasis", "PCABasis", "PixelBasis", "make_basis", "principal_components"]
+__all__ = [
+    "BASES",
+    "Basis",
+    "DCTBasis",
+    "PCABasis",
+    "PixelBasis",
+    "make_basis",
+    "moved_basis",
+    "principal_components",
+]
 
 BASES = ("dct", "pca", "pixel", "scalar")
 
@@ -155,6 +165,12 @@ def principal_components(images: Tensor, rank: int | None = None) -> Tensor:
     for rows in x.split(4096):
         scatter.addmm_((rows - mean).mT, rows - mean)
     return torch.linalg.eigh(scatter)[1].flip(-1)[:, :rank].contiguous()
+
+
+@lru_cache(maxsize=16)
+def moved_basis(basis: Basis, device: torch.device | str | None, dtype: torch.dtype | None) -> Basis:
+    """``basis.to(device, dtype)``, remembered: calibrations that share a basis share it there too."""
+    return basis.to(device, dtype)
 
 
 def make_basis(

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from bayes_ir.models.diffusion import VarianceExploding
-from bayes_ir.models.priors.bases import Basis, make_basis
+from bayes_ir.models.priors.bases import Basis, make_basis, moved_basis
 
 if TYPE_CHECKING:
     from bayes_ir.models.priors.base import DiffusionPrior
@@ -131,7 +131,7 @@ class Calibration:
 
         Where nothing changes it is the calibration itself.
         """
-        basis = None if self.basis is None else self.basis.to(device, dtype)
+        basis = None if self.basis is None else moved_basis(self.basis, device, dtype)
         tables = {name: getattr(self, name).to(device) for name in ("ratios", "variances", "rest")}
         if basis is self.basis and all(v is getattr(self, name) for name, v in tables.items()):
             return self

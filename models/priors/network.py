@@ -195,7 +195,10 @@ class NetworkPrior(DiffusionPrior):
         return found.log_prob.masked_fill(~finite, math.nan).to(value.dtype).expand(batch)
 
     def _denoised_mean(self, x_t: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        x0_hat = self.network(x_t.to(self.dtype), a, b)
+        return self._denoised_by(x_t, a, b)
+
+    def _denoised_by(self, x_t: Tensor, *scales_and_label: Tensor) -> Tensor:
+        x0_hat = self.network(x_t.to(self.dtype), *scales_and_label)
         if not isinstance(x0_hat, Tensor) or x0_hat.shape != x_t.shape:
             got = tuple(x0_hat.shape) if isinstance(x0_hat, Tensor) else type(x0_hat).__name__
             raise ValueError(

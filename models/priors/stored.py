@@ -14,6 +14,7 @@ from bayes_ir.models.diffusion import DDPM, Diffusion, RectifiedFlow, VarianceEx
 from bayes_ir.models.networks import Denoiser, UNet
 from bayes_ir.models.priors.base import DiffusionPrior
 from bayes_ir.models.priors.gaussian_mixture import GaussianMixturePrior
+from bayes_ir.models.priors.labelled import LabelledPrior
 from bayes_ir.models.priors.network import NetworkPrior
 from bayes_ir.models.priors.stored_calibration import (
     PREFIX,
@@ -58,6 +59,10 @@ class _Network(StoredKind):
         )
 
     def take_apart(self, prior: NetworkPrior) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        if isinstance(prior, LabelledPrior) and prior.label is not None:
+            raise ValueError(
+                f"save_prior: {prior!r} is the prior of one label; store the prior it was made of, given none."
+            )
         denoiser: Any = prior.network
         architecture = {
             "name": "UNet",
@@ -70,7 +75,8 @@ class _Network(StoredKind):
         return architecture, denoiser.network.state_dict()
 
     def take_calibrations_apart(self, prior: NetworkPrior) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return take_calibrations_apart(prior.calibrations)
+        by_label = prior.label_calibrations if isinstance(prior, LabelledPrior) else ()
+        return take_calibrations_apart(prior.calibrations, by_label)
 
     def build(self, card: Mapping[str, Any], tensors: dict[str, Tensor], source: Path) -> NetworkPrior:
         architecture = card["architecture"]
@@ -91,17 +97,19 @@ class _Network(StoredKind):
         _expect(tensors, {key: v.shape for key, v in network.state_dict().items()} | shapes, source)
         weights = {key: v for key, v in tensors.items() if not key.startswith(PREFIX)}
         network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
-        return NetworkPrior(
-            Denoiser(network, mean, std),
-            _diffusion(card, source),
-            card["event_shape"],
-            data_range=_range(card["data_range"]),
-            noise_range=_range(card["noise_range"]),
-            mean=mean,
-            std=std,
-            calibrations=build_calibrations(card, tensors),
+        calibrations, by_label = build_calibrations(card, tensors)
+        described: dict[str, Any] = {
+            "data_range": _range(card["data_range"]),
+            "noise_range": _range(card["noise_range"]),
+            "mean": mean,
+            "std": std,
+            "calibrations": calibrations,
             **sampler,
-        )
+        }
+        whole = (Denoiser(network, mean, std), _diffusion(card, source), card["event_shape"])
+        if network.classes is None:
+            return NetworkPrior(*whole, **described)
+        return LabelledPrior(*whole, classes=network.classes, label_calibrations=by_label, **described)
 
 
 class _Mixture(StoredKind):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from bayes_ir import cli_train
 from bayes_ir.models import training
-from bayes_ir.models.priors import load_prior, read_card
+from bayes_ir.models.priors import LabelledPrior, load_prior, read_card
 
 
 @pytest.fixture
@@ -81,6 +81,36 @@ def test_the_prior_is_calibrated_on_images_kept_out_of_training(app, arguments, 
     assert (len(trained_on[1]), card["data"]["images"], card["calibration"]["images"]) == (12, 12, 5)
     assert card["calibration"]["data"] == "others.npz"
     assert f"--held-out {tmp_path / 'others.npz'}" in card["calibration"]["command"]
+
+
+def test_labels_in_a_labelled_prior_out(app, arguments, tmp_path):
+    """Trained, calibrated for every label, started again from what came out; a mistake is one sentence."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((40, 6, 8), dtype=np.float32), np.arange(40) % 3
+    np.savez(tmp_path / "images.npz", images=images, labels=labels)
+    file = str(tmp_path / "images.npz")
+    result = run(app, *arguments, "--labels", file, "--held-out", file, "--held-out-labels", file)
+    assert result.exit_code == 0, result.output
+    prior, card = load_prior(tmp_path / "run" / "tiny.json"), read_card(tmp_path / "run" / "tiny")
+    assert isinstance(prior, LabelledPrior)
+    assert prior.classes == 3
+    assert card["calibration"]["bases"]["pca"]["labels"] == 3
+    assert f"--labels {file} --label-dropout 0.1" in card["training"]["command"]
+    assert f"--held-out-labels {file}" in card["training"]["command"]
+    for extra, words in (
+        (["--labels", file, "--held-out", file], "--labels and --held-out-labels go together"),
+        (["--labels", file], "expected at least 2 of every label"),
+        (["--held-out-labels", file], "came without images"),
+        (["--labels", str(tmp_path / "none.npz")], "does not exist"),
+    ):
+        refused = run(app, *arguments, "--no-resume", *extra)
+        assert refused.exit_code == 2
+        assert words in refused.output.replace("\n", " ")
+    again = [*arguments, "--start", str(tmp_path / "run" / "tiny.json"), "--labels", file, "--held-out", file]
+    again[again.index("--out") + 1] = str(tmp_path / "again")
+    result = run(app, *again, "--held-out-labels", file)
+    assert result.exit_code == 0, result.output
+    assert "--start" in read_card(tmp_path / "again" / "tiny")["training"]["command"]
 
 
 def test_images_that_cannot_calibrate_are_refused_before_training(app, arguments, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bayes_ir.models.datasets import load_images, read_idx
+from bayes_ir.models.datasets import load_images, load_labels, read_idx
 
 
 def idx(array, code):
@@ -129,3 +129,27 @@ def test_palette_images_and_pickles_are_refused(tmp_path):
     Image.new("P", (6, 4)).save(folder / "a.png")
     with pytest.raises(ValueError, match="mode 'P'"):
         load_images(folder)
+
+
+def test_labels(tmp_path):
+    labels = np.array([3, 0, 9, 3], dtype=np.uint8)
+    (tmp_path / "labels.gz").write_bytes(gzip.compress(idx(labels, 0x08)))
+    np.savez(tmp_path / "one.npz", labels)
+    np.savez(tmp_path / "both.npz", images=np.zeros((4, 2, 2)), labels=labels.astype(np.int32))
+    for name in ("labels.gz", "one.npz", "both.npz"):
+        found = load_labels(tmp_path / name)
+        assert found.dtype == torch.int64
+        assert found.tolist() == [3, 0, 9, 3]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.array([0, -1]), np.array([0.0, 1.0]), np.zeros((2, 2), dtype=int), np.zeros(0, dtype=int)],
+    ids=["negative", "fractions", "two-dimensional", "empty"],
+)
+def test_what_is_no_row_of_labels_is_refused(tmp_path, array):
+    np.savez(tmp_path / "a.npz", array)
+    with pytest.raises(ValueError, match=r"load_labels: .* expected whole numbers from 0"):
+        load_labels(tmp_path / "a.npz")
+    with pytest.raises(FileNotFoundError, match=r"load_labels: .*nowhere\.gz does not exist"):
+        load_labels(tmp_path / "nowhere.gz")

@@ -3,8 +3,9 @@ import csv
 import pytest
 import torch
 
-from bayes_ir.models import objectives
-from bayes_ir.models.priors import NetworkPrior
+from bayes_ir.models import networks, objectives
+from bayes_ir.models.networks import NO_LABEL
+from bayes_ir.models.priors import LabelledPrior, NetworkPrior, save_prior
 from bayes_ir.models.training import OBJECTIVES, TrainingSettings, train
 
 TINY = {"steps": 8, "batch_size": 8, "width": 8}
@@ -89,6 +90,91 @@ def test_every_objective_learns(tmp_path, images, objective):
     assert float(error) < 0.95 * float(error_per_pixel)  # 0.84 to 0.86 when all is well
 
 
+def stripes_apart(images):
+    """Label 1 where columns are lit, 0 where rows are."""
+    return (images[:, 0, 0, 1] == 0).long()
+
+
+def stored(prior, folder):
+    card = {"data": {"name": "stripes"}, "licence": "CC0", "credit": "nobody"}
+    return str(save_prior(prior, folder / "start", card))
+
+
+def test_a_network_learns_its_labels_and_keeps_the_prior_without(tmp_path, images):
+    """At a noise that drowns single pixels the label tells which stripes to look for."""
+    labels = stripes_apart(images)
+    settings = TrainingSettings(
+        steps=200, batch_size=16, width=16, ema_decay=0.9, learning_rate=1e-2, classes=2, label_dropout=0.3
+    )
+    seen = []
+    denoiser = train(images, settings, tmp_path, labels=labels)
+    prior = LabelledPrior(denoiser, OBJECTIVES["ve"].diffusion, images.shape[1:], classes=2)
+    noisy = images + 2.0 * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    t = prior.diffusion.time_at(2.0)
+    for which in (prior, prior.given(labels), prior.given(1 - labels)):
+        seen.append(float((which.denoise(noisy, t) - images).square().mean().sqrt()))
+    unknown, told, misled = seen
+    assert told < 0.97 * unknown < unknown < 0.97 * misled, seen
+
+
+def test_labels_are_dropped_as_often_as_told(tmp_path, images, monkeypatch):
+    told = []
+    forward = networks.Denoiser.forward
+    monkeypatch.setattr(
+        networks.Denoiser,
+        "forward",
+        lambda self, x, a, b, *label: told.extend(label) or forward(self, x, a, b, *label),
+    )
+    settings = TrainingSettings(**TINY | {"steps": 40}, classes=2, label_dropout=0.25)
+    train(images, settings, tmp_path, labels=stripes_apart(images))
+    share = float((torch.cat(told) == NO_LABEL).double().mean())
+    assert abs(share - 0.25) < 4.5 * (0.25 * 0.75 / 320) ** 0.5
+    train(images, TrainingSettings(**TINY), tmp_path / "bare")
+    assert len(told) == 40  # a network without labels is called without
+
+
+def test_training_goes_on_from_a_stored_prior(tmp_path, images):
+    first = train(images, TrainingSettings(**TINY), tmp_path / "first")
+    start = stored(NetworkPrior(first, OBJECTIVES["ve"].diffusion, images.shape[1:]), tmp_path)
+    still = TrainingSettings(**TINY | {"steps": 1}, learning_rate=1e-12, classes=2, start=start)
+    second = train(2 * images, still, tmp_path / "second", labels=stripes_apart(images))
+    assert (second.data_mean, second.data_std) == (first.data_mean, first.data_std)
+    for name, tensor in first.network.state_dict().items():
+        torch.testing.assert_close(second.network.state_dict()[name], tensor, atol=1e-9, rtol=0)
+    assert second.network.label.abs().max() < 1e-9
+    labelled = LabelledPrior(second, OBJECTIVES["ve"].diffusion, images.shape[1:], classes=2)
+    third = TrainingSettings(**TINY, classes=2, start=stored(labelled, tmp_path))
+    assert (
+        train(images, third, tmp_path / "third", labels=stripes_apart(images)).network.label.abs().max()
+        > 1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": 2}, r"labels go with settings.classes, got classes=2 and labels=None"),
+        (
+            {"labels": torch.zeros(64, dtype=torch.int64)},
+            r"labels go with settings.classes, got classes=None",
+        ),
+        (
+            {"classes": 2, "labels": torch.zeros(3, dtype=torch.int64)},
+            r"expected 64 whole numbers from 0 to 1",
+        ),
+        ({"classes": 2, "labels": torch.full((64,), 2)}, r"from 2 to 2"),
+        ({"classes": 2, "labels": torch.zeros(64)}, r"got torch.float32"),
+        ({"start": "mnist-gmm"}, r"start='mnist-gmm' is GaussianMixture.*; expected a network prior"),
+        ({"start": "mnist"}, r"start='mnist' is a network of .*'width': 64.* this run has .*'width': 8"),
+    ],
+)
+def test_labels_and_starts_that_do_not_fit_are_refused(tmp_path, images, changes, words):
+    labels = changes.pop("labels", None)
+    with pytest.raises(ValueError, match=words):
+        train(images, TrainingSettings(**TINY, **changes), tmp_path / "run", labels=labels)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
 def test_times_stay_within_the_process(objective):
     law = OBJECTIVES[objective]()
@@ -161,6 +247,8 @@ def test_images_that_cannot_train_are_refused(tmp_path, bad):
         ({"depth": 0}, "depth"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"ema_decay": 1.0}, r"ema_decay must be in \[0, 1\)"),
+        ({"classes": 1}, "at least 2 classes, got 1"),
+        ({"label_dropout": 1.0}, r"label_dropout must be in \[0, 1\)"),
     ],
 )
 def test_impossible_settings_are_refused(settings, words):
