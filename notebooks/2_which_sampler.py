@@ -223,7 +223,8 @@ for name, tried in settings.items():
 figure = analysis.plot_kernel_comparison(costs)
 
 # %% [markdown]
-# More steps buy accuracy only from a kernel whose error is that of its steps.
+# More steps buy accuracy only from a kernel whose error is that of its steps. What a denoising posterior gets wrong
+# stays.
 #
 # ## Without an exact posterior: calibration
 #
@@ -355,10 +356,10 @@ display(tests.map(told))
 figure = analysis.plot_sbc(ranks["GuidedDiffusion"], columns=3)
 
 # %% [markdown]
-# `GuidedDiffusion`, the default kernel. Where its curve stays in the band the tests have found nothing,
-# which is not the same as exact: the weights of modes above were off in one data set, and tests average
-# over all of them. `TwistedSMC` is not in the table, because SBC needs draws that are independent given y,
-# and those of one cloud are not.
+# `GuidedDiffusion`, the default kernel, comes nearest: its coverage is right and the only curve that leaves its band
+# is that of the misfit, by little. Yet its digits came in the wrong proportions above. Tests of calibration average
+# over data sets, and a kernel that errs in opposite ways at different y passes them. `TwistedSMC` is not in the
+# table, because SBC needs draws that are independent given y, and those of one cloud are not.
 #
 # ## Conclusion
 
@@ -390,4 +391,6 @@ print(f"SBC rejects {', '.join(rejected) or 'none'}; it finds nothing in {', '.j
 # 2. Run SBC and TARP on your own model, with quantities and reference points that depend on the data. Without those the
 #    prior passes.
 # 3. If the answer is a *choice* between kinds of image, a guided path alone has the right digits in the wrong
-#    proportions. Take particles, several clouds of them, and look whether the clouds agree.
+#    proportions. Take particles, several clouds of them, and compare their shares and their log evidences. Evidences
+#    that scatter by more than their errors say that clouds have lost a mode; clouds that agree may all have lost it,
+#    which more precise data make likelier. Hence 1.
