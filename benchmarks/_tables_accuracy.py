@@ -10,12 +10,10 @@ from _markdown import RESULTS, markdown, short
 from _results import kept_results
 
 __all__ = [
-    "bench",
     "bits_per_dimension",
     "digits",
     "digits_cost",
     "exact_posterior",
-    "gmm25",
     "kernel_cost",
     "network_time",
     "plate_cost",
@@ -151,29 +149,6 @@ def bits_per_dimension() -> str:
     header += ["bits per digit beyond the noise", "probe error of a digit, nats", "refined, bits per pixel"]
     header += ["flow less exact, bits per pixel", "the same over the stated error, rms", "largest, nats"]
     return markdown(header, (line(row) for row in kept_results("bits_per_dimension")))
-
-
-def bench(suite: str, digits: int = 2) -> str:
-    """Mean and, in brackets, median distance of a run of ``bayes-ir bench accuracy``: kernels by cells."""
-    found = json.loads((RESULTS / suite / "accuracy.json").read_text())
-    metric, records = found["settings"]["switches"].get("metric", "mean-W1"), found["records"]
-    cells = list(dict.fromkeys(r["cell"] for r in records))
-    calls = {r["kernel"]: r["NFE"] for r in records if "NFE" in r}
-
-    def told(row: str, cell: str, name: str) -> str:
-        values = [r[name] for r in records if (r["kernel"], r["cell"]) == (row, cell) and name in r]
-        if not values:
-            return ""
-        return f"{mean(values):.{digits}f} ({median(values):.{digits}f}) {len(values)}"
-
-    rows = [["exact, floor", 0, *(told("iid", cell, f"floor {metric}") for cell in cells)]]
-    rows += [[short(k), round(n), *(told(k, cell, metric) for cell in cells)] for k, n in calls.items()]
-    return markdown(["kernel", "calls", *cells], rows)
-
-
-def gmm25() -> str:
-    """The 25-component mixture of MCGDiff."""
-    return f"Mean (median) sliced Wasserstein distance and number of problems.\n\n{bench('gmm25')}"
 
 
 def digits() -> str:

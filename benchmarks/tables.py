@@ -10,7 +10,6 @@ from _tables_accuracy import (
     digits,
     digits_cost,
     exact_posterior,
-    gmm25,
     kernel_cost,
     network_time,
     plate_cost,
@@ -29,6 +28,7 @@ from _tables_calibration import (
     quantized,
 )
 from _tables_checking import loo_experiment
+from _tables_gmm25 import gmm25
 from _tables_jensen import jensen_gap
 from _tables_streaming import streaming_memory
 

@@ -17,6 +17,7 @@ from bayes_ir.inference.kernels.ilvr import ILVR
 from bayes_ir.inference.kernels.mcg import MCG
 from bayes_ir.inference.kernels.mcgdiff import MCGDiff
 from bayes_ir.inference.kernels.moment_matching import MomentMatching
+from bayes_ir.inference.kernels.path import PathKernel
 from bayes_ir.inference.kernels.pigdm import PiGDM
 from bayes_ir.inference.kernels.projected import Projected
 from bayes_ir.inference.kernels.qcs_sgm import QCSSGM
@@ -50,6 +51,7 @@ __all__ = [
     "Kernel",
     "MCGDiff",
     "MomentMatching",
+    "PathKernel",
     "PiGDM",
     "Projected",
     "QCSSGMPlus",
