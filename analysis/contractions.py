@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayes_ir.analysis.draws import blocks_of, moments, plates_first, posterior_draws
+from bayes_ir.analysis.draws import blocks_of, moments, plates_first, posterior_draws, require_one_image
 from bayes_ir.analysis.functionals import Functional, default_functionals, evaluate
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def contraction_map(posterior: xr.DataTree, prior: xr.DataTree, var_name: str | 
         `contraction` and `se` over the axes of the image; NaN where the prior does not vary.
 
     Raises:
-        ValueError: a group is missing, the images differ in shape or axes, or one of them has a single finite draw.
+        ValueError: a group is missing, the images differ in shape, axes or coordinates, or one of them has a single
+            finite draw.
     """
     after, before = _both("contraction_map", posterior, prior, var_name)
     (v, spread), (v0, spread0) = (variance_of("contraction_map", draws) for draws in (after, before))
@@ -121,6 +122,7 @@ def _both(
             f"{where}: the images of the posterior have the axes {one}, those of the prior {two}; give draws "
             "of one model"
         )
+    require_one_image(where, {"the posterior": after, "the prior": before})
     return after, before
 
 

@@ -20,7 +20,7 @@ Source: Hyndman and Fan 1996 for the quantiles; Chen and Shao 1999 for the inter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +42,7 @@ __all__ = [
     "plates_first",
     "posterior_draws",
     "quantiles",
+    "require_one_image",
     "truth_like",
 ]
 
@@ -186,12 +187,7 @@ def image_like(what: str, image: Any, draws: xr.DataArray) -> np.ndarray:
     """
     if isinstance(image, xr.DataArray) and set(image.dims) == set(draws.dims[2:]):
         image = image.transpose(*draws.dims[2:])
-        for dim in image.dims:
-            if dim in image.coords and dim in draws.coords and not image[dim].equals(draws[dim]):
-                raise ValueError(
-                    f"{what} has the coordinates {_ends(image[dim])} along {dim!r}, the draws of {draws.name!r} have "
-                    f"{_ends(draws[dim])}; select the same pixels of both"
-                )
+        _same_pixels(what, image, f"the draws of {draws.name!r}", draws)
     array = as_array(image)
     if array.shape != draws.shape[2:]:
         raise ValueError(
@@ -201,6 +197,29 @@ def image_like(what: str, image: Any, draws: xr.DataArray) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError(f"{what} holds {int((~np.isfinite(array)).sum())} values that are not finite")
     return array
+
+
+def require_one_image(where: str, draws: Mapping[str, xr.DataArray]) -> None:
+    """Refuses posteriors, by name, that are not of the same pixels.
+
+    Raises:
+        ValueError: images of different shapes, or of different coordinates.
+    """
+    shapes = {name: array.shape[2:] for name, array in draws.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"{where}: the draws have the shapes {shapes}; expected posteriors of one image")
+    (first, array), *others = draws.items()
+    for name, other in others:
+        _same_pixels(f"{where}: {name!r}", other, repr(first), array)
+
+
+def _same_pixels(what: str, one: xr.DataArray, which: str, other: xr.DataArray) -> None:
+    for dim in set(other.dims) - {"chain", "draw"}:
+        if dim in one.coords and dim in other.coords and not one[dim].equals(other[dim]):
+            raise ValueError(
+                f"{what} has the coordinates {_ends(one[dim])} along {dim!r}, {which} has {_ends(other[dim])}; "
+                "select the same pixels of both"
+            )
 
 
 def map_of(

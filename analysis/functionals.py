@@ -93,8 +93,13 @@ def evaluate(draws: xr.DataArray, functionals: Mapping[str, Functional]) -> Eval
     """f(x_i) of every finite draw, read block by block, without a warning.
 
     Raises:
-        ValueError: no draw is finite, or a functional does not give one finite number.
+        ValueError: no draw is finite, or a functional is no function or does not give one finite number.
     """
+    for name, f in functionals.items():
+        if not callable(f):
+            raise ValueError(
+                f"functional {name!r} is a {type(f).__name__}; expected a function of one image giving a number"
+            )
 
     def rows(images: np.ndarray) -> list[list[float]]:
         return [[scalar(name, f, image) for name, f in functionals.items()] for image in images]

@@ -20,7 +20,7 @@ import xarray as xr
 from bayes_ir.analysis.checks import measurement_check
 from bayes_ir.analysis.contractions import variance_of
 from bayes_ir.analysis.distances import sliced_wasserstein, sliced_wasserstein_floor
-from bayes_ir.analysis.draws import finite_draws, moments, posterior_draws, truth_like
+from bayes_ir.analysis.draws import finite_draws, moments, posterior_draws, require_one_image, truth_like
 from bayes_ir.analysis.measurements import different_data
 from bayes_ir.analysis.metrics import psnr, range_width, rmse
 
@@ -55,8 +55,8 @@ def compare_kernels(
         NaN where a run did not record it.
 
     Raises:
-        ValueError: no run, runs of other data or images of other shape, a single finite draw, or a reference of
-            fewer than 4 draws.
+        ValueError: no run, runs of other data, images of other shape or coordinates, a single finite draw, or a
+            reference of fewer than 4 draws.
     """
     import pandas as pd
 
@@ -70,9 +70,7 @@ def compare_kernels(
     if difference:
         raise ValueError(f"compare_kernels: the runs are not of the same data: {difference}")
     draws = {name: posterior_draws(tree) for name, tree in every.items()}
-    shapes = {name: array.shape[2:] for name, array in draws.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"compare_kernels: the images have the shapes {shapes}; expected one")
+    require_one_image("compare_kernels", draws)
     exact = None if reference is None else _reference(draws["the reference"])
     rows = {}
     for name, tree in runs.items():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayes_ir.analysis.draws import moments, quantiles
+from bayes_ir.analysis.draws import moments, quantiles, require_one_image
 from bayes_ir.analysis.plots.images import (
     Scale,
     height_of,
@@ -62,7 +62,7 @@ def plot_maps(
 
     Raises:
         ValueError: an unknown map, a posterior that is no image or has fewer than two finite draws, images of different
-            shapes, or prob is not in (0, 1).
+            shapes or coordinates, or prob is not in (0, 1).
     """
     where = "plot_maps"
     unknown = [name for name in maps if name not in _INTENSITIES + _SPREADS]
@@ -72,9 +72,7 @@ def plot_maps(
         raise ValueError(f"{where}: prob must be a probability between 0 and 1, got {prob!r}")
     trees = named_posteriors(where, posterior)
     draws = {name: image_draws(where, tree, var_name) for name, tree in trees.items()}
-    shapes = {name: array.shape[2:] for name, array in draws.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"{where}: the images have the shapes {shapes}; expected posteriors of one image")
+    require_one_image(where, draws)
     first = next(iter(draws.values()))
     view = view_of(where, first.shape[2:], channel)
     found = {name: _maps_of(where, name, array, maps, prob) for name, array in draws.items()}

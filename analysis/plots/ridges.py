@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from bayes_ir.analysis.draws import posterior_draws, truth_like
+from bayes_ir.analysis.draws import posterior_draws, require_one_image, truth_like
 from bayes_ir.analysis.functionals import Functional, default_functionals, evaluate, scalar
 from bayes_ir.analysis.plots.style import colours, house_style, named_posteriors, unit_label
 
@@ -49,14 +49,12 @@ def plot_ridges(
 
     Raises:
         ValueError: no functionals, one that does not give a finite number, a chain with fewer than two finite draws, or
-            a truth or posteriors of another shape.
+            a truth or posteriors of another shape or other coordinates.
     """
     where = "plot_ridges"
     draws = {name: posterior_draws(t, var_name) for name, t in named_posteriors(where, posterior).items()}
-    shapes = {name: array.shape[2:] for name, array in draws.items()}
     first = next(iter(draws.values()))
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"{where}: the draws have the shapes {shapes}; expected posteriors of one image")
+    require_one_image(where, draws)
     chosen = default_functionals(first.shape[2:]) if functionals is None else dict(functionals)
     if not chosen or columns < 1:
         raise ValueError(

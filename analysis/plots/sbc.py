@@ -1,7 +1,8 @@
 """Simulation-based calibration: the distribution function of the ranks minus the uniform one, per quantity.
 
 Under calibration the ranks are uniform and the whole curve lies in the band with its probability, in each quantity
-alone; the verdict rests on Holm's p-values over all of them. A curve above zero at small ranks and below it at large
+alone; the verdict rests on Holm's p-values of POT-C over all of them, which gathers small deviations along the whole
+curve: near the level one may see what the other does not. A curve above zero at small ranks and below it at large
 ones: the draws are too narrow. The reverse: too wide. All above: the draws are too large; all below: too small.
 """
 

@@ -125,6 +125,8 @@ def test_questions_without_an_answer_are_refused():
     tree = tree_of(values)
     with pytest.raises(ValueError, match="no functional is given"):
         functional_draws(tree, {})
+    with pytest.raises(ValueError, match="functional 'mean' is a ndarray; expected a function of one image"):
+        functional_draws(tree, {"mean": np.ones((1, 4, 5))})
     with pytest.raises(ValueError, match="ci_prob must be a probability between 0 and 1, got 90"):
         functional_table(tree, {"mean": np.mean}, ci_prob=90)
     with pytest.raises(

@@ -73,6 +73,12 @@ def test_what_cannot_be_compared_is_refused():
         compare_kernels({"run": xr.DataTree()})
     with pytest.raises(ValueError, match=r"shapes {'a': \(4,\), 'b': \(3,\)}"):
         compare_kernels({"a": run, "b": run.isel(x_dim_0=slice(3))})
+    moved = run.copy()
+    moved["posterior"] = run["posterior"].to_dataset().assign_coords(x_dim_0=np.arange(4) + 1)
+    with pytest.raises(
+        ValueError, match=r"'b' has the coordinates 1 ... 4 .* 'a' has 0 ... 3 .* same pixels of both"
+    ):
+        compare_kernels({"a": run, "b": moved})
     with pytest.raises(ValueError, match="1 of 1 draws of a run are finite; expected at least 2"):
         compare_kernels({"run": run.isel(chain=[0], draw=[0])})
     with pytest.raises(ValueError, match="reference has 2 finite draws; expected at least 4"):

@@ -3,10 +3,19 @@ import warnings
 import numpy as np
 import pytest
 import xarray as xr
+from made_blocks import make_block, make_layout, observed
 from made_gaussian import M, leave_one_out, problem, tree_of
 from scipy.stats import norm
 
-from bayes_ir.analysis import HighParetoKWarning, compare_models, measurement_loo
+from bayes_ir.analysis import (
+    HighParetoKWarning,
+    MemorySink,
+    ZarrSink,
+    compare_models,
+    measurement_check,
+    measurement_loo,
+    open_posterior,
+)
 from bayes_ir.analysis.leave_one_out import relative_efficiency
 from bayes_ir.analysis.measurements import measurements_of
 
@@ -21,6 +30,26 @@ def test_elpd_is_that_of_the_exact_leave_one_out_predictive():
     # Twelve t-values of 11 degrees of freedom: one above 4.5 in 1 % of seeds.
     assert (np.abs(error) < 4.5 * se + 1e-3).all()
     assert runs.std(0).max() < 0.1  # 2,000 draws tell elpd_m to better than 0.1
+
+
+def test_of_a_store_still_being_written_the_finished_part_is_judged(tmp_path):
+    whole = make_layout(draws=40, block_size=8)
+    finished = make_layout(draws=16, block_size=8)
+    stored = ZarrSink(tmp_path / "s.zarr", whole, observed(whole))
+    memory = MemorySink(finished, observed(finished))
+    for chain, index in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 3)):
+        stored.write(make_block(whole, chain, index))
+    for chain, index in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        memory.write(make_block(finished, chain, index))
+    with pytest.raises(ValueError, match=r"6 of 10 blocks: the run has not finished.*partial=True"):
+        open_posterior(stored.path)
+    part, same = open_posterior(stored.path, partial=True), memory.finish({})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HighParetoKWarning)
+        got, expected = measurement_loo(part), measurement_loo(same)
+        assert compare_models({"part": part, "same": same}).loc["part", "elpd_diff"] == 0
+    np.testing.assert_allclose(got.elpd_i.values, expected.elpd_i.values)
+    assert measurement_check(part) == measurement_check(same)
 
 
 def split(tree):

@@ -147,7 +147,7 @@ def test_maps_refuse(memory_run):
         plot_maps(tree, "mean")
     with pytest.raises(ValueError, match="prob must be a probability"):
         plot_maps(tree, prob=90)
-    with pytest.raises(ValueError, match=r"the images have the shapes .*'B': \(1, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"the draws have the shapes .*'B': \(1, 4, 3\)"):
         plot_maps({"A": tree, "B": memory_run(make_layout())})
     with pytest.raises(ValueError, match="got an empty mapping"):
         plot_maps({})
