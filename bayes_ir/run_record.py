@@ -1,4 +1,5 @@
-"""What a run was asked, written beside its draws: `run.json`, and `truth.npy` where the truth is known.
+"""What a run was asked, written beside its draws: `run.json`, `truth.npy` where the truth is known, and `exact.csv`
+where the exact posterior is.
 
 A store knows its settings, which its draws depend on.  The record holds what they do not depend on and a reader wants
 to know: the name of the problem, the command that repeats it, the model as Pyro reads it.  It is no part of the store,
@@ -13,13 +14,17 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-__all__ = ["RunRecord", "command_line", "read_record", "read_truth", "write_record"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["EXACT", "RunRecord", "command_line", "read_exact", "read_record", "read_truth", "write_record"]
 
 FORMAT = "bayes_ir run, version 1"
+EXACT = "exact.csv"
 _RECORD, _TRUTH = "run.json", "truth.npy"
 
 
@@ -96,6 +101,25 @@ def read_truth(folder: Path) -> np.ndarray | None:
     except (ValueError, EOFError) as error:
         raise ValueError(
             f"{path} is no array of numbers ({error}); move it away to do without the truth."
+        ) from error
+
+
+def read_exact(folder: Path) -> pd.DataFrame | None:
+    """The comparison with the exact posterior in a folder, ``None`` where there is none.
+
+    Raises:
+        ValueError: when the file is no table of numbers.
+    """
+    import pandas as pd
+
+    path = folder / EXACT
+    if not path.exists():
+        return None
+    try:
+        return pd.read_csv(path, index_col=0).astype(np.float64)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no table of numbers ({error}); move it away to do without the comparison."
         ) from error
 
 

@@ -14,7 +14,7 @@ from bayes_ir.model_graph import model_relations
 from bayes_ir.problems import InverseProblem, build_problem
 from bayes_ir.problems.own_image import operator_builders, own_problem
 from bayes_ir.provenance import versions
-from bayes_ir.run_record import RunRecord, write_record
+from bayes_ir.run_record import EXACT, RunRecord, write_record
 from bayes_ir.words import look_up
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def run_problem(
     if problem.name.startswith("exact"):
         comparison = compare_with_exact(problem, posterior, seed)
         print("\nAgainst the exact posterior\n" + comparison.to_string(float_format="{:.4f}".format))
-        comparison.to_csv(out / "exact.csv")
+        comparison.to_csv(out / EXACT)
     console.print(f"\nwrote {out / 'posterior.zarr'}, summary-*.csv and uncertainty.png")
     return posterior
 

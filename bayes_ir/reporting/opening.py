@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayes_ir.run_record import RunRecord, read_record, read_truth
+from bayes_ir.run_record import RunRecord, read_exact, read_record, read_truth
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     import xarray as xr
 
 __all__ = ["Run", "open_run"]
@@ -27,12 +28,14 @@ class Run:
         posterior: its draws.
         record: what it was asked, if that was written down.
         truth: the truth, if it is known.
+        exact: its errors against the exact posterior, beside those of exact draws, if that is known.
     """
 
     name: str
     posterior: xr.DataTree
     record: RunRecord | None = None
     truth: np.ndarray | None = None
+    exact: pd.DataFrame | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -81,6 +84,7 @@ def open_run(path: str | os.PathLike[str], *, partial: bool = False) -> Run:
         posterior,
         None if beside is None else read_record(beside),
         None if beside is None else read_truth(beside),
+        None if beside is None else read_exact(beside),
     )
     if run.unfinished and not partial:
         raise ValueError(

@@ -13,7 +13,7 @@ from bayes_ir.reporting.diagnostics import diagnose
 from bayes_ir.reporting.figures import as_png
 from bayes_ir.reporting.lights import Diagnostic, Light, worst
 from bayes_ir.reporting.opening import Run
-from bayes_ir.reporting.page import Lights, Page, Paragraph, Picture, Section, Table
+from bayes_ir.reporting.page import Block, Lights, Page, Paragraph, Picture, Section, Table
 from bayes_ir.reporting.sections import again_section, asked_section, model_section, settings_section
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def report_run(
     sections = [
         Section("What was asked", asked_section(run)),
         Section("The model", model_section(run, relations)),
-        Section("Can it be trusted?", [Paragraph(verdict(found)), Lights(found)]),
+        Section("Can it be trusted?", [Paragraph(verdict(found)), Lights(found), *_against_exact(run)]),
         Section("What the draws say of every pixel", [maps]),
         Section(
             "What they say in numbers",
@@ -97,6 +97,13 @@ def verdict(found: list[Diagnostic]) -> str:
         f"{opening}{unknown} A good light says that nothing was found, not that the posterior is right: a biased "
         "kernel can have every light good, and only an exact answer or a calibration over many data sets shows that."
     )
+
+
+def _against_exact(run: Run) -> list[Block]:
+    if run.exact is None or run.unfinished:  # the comparison is of all draws
+        return []
+    caption = "Against the exact posterior; floor: as many exact draws against it"
+    return [Table.of(run.exact.rename_axis("error"), caption)]
 
 
 def scalar_sites(run: Run) -> pd.DataFrame | None:

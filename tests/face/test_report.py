@@ -108,6 +108,8 @@ def test_the_page_says_what_was_asked_and_found(made, reported):
         posterior.attrs["citation"],
         posterior.attrs["torch_version"],
         posterior.attrs["fingerprint"],
+        "Against the exact posterior",
+        *(line.split(",")[0] for line in (made / "exact.csv").read_text().splitlines()[1:]),
     ):
         assert html.escape(expected, quote=False) in text, expected
     mean = posterior["posterior"]["x"].values.mean()
@@ -210,6 +212,7 @@ def test_an_unfinished_run_is_refused_and_reported_in_part(copied):
     assert call("report", copied, "--partial").exit_code == 0
     text = (copied / "report.html").read_text()
     assert "This run is unfinished: the page is about chains [0, 2] of 3" in text
+    assert "Against the exact posterior" not in text
     assert "80 draws by Exact: 2 chains of 40." in text
 
 
@@ -228,6 +231,8 @@ def test_a_run_of_which_nothing_is_there_yet(copied):
         ("run.json", b'{"format": "bayes_ir run, version 1", "task": 1}', "is no record of a run"),
         ("run.json", b'{"format": "bayes_ir run, version 9"}', "has the format 'bayes_ir run, version 9'"),
         ("truth.npy", b"nothing", "is no array of numbers"),
+        ("exact.csv", b",floor\nsd ratio,one", "is no table of numbers"),
+        ("exact.csv", b"", "is no table of numbers"),
     ],
 )
 def test_a_damaged_file_is_named(copied, name, content, words):
