@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from bayes_ir.analysis.intervals import hdi_map, interval_coverage, interval_map, interval_width_map
     from bayes_ir.analysis.jensen import jensen_verdicts
     from bayes_ir.analysis.kernel_comparison import compare_kernels
-    from bayes_ir.analysis.leave_one_out import HighParetoKWarning, compare_models, measurement_loo
+    from bayes_ir.analysis.leave_one_out import HighParetoKWarning, measurement_loo
     from bayes_ir.analysis.left_out import NonFiniteDrawsWarning
     from bayes_ir.analysis.metrics import cosine_similarity, psnr, restoration_metrics, rmse, ssim
+    from bayes_ir.analysis.model_comparison import compare_models
     from bayes_ir.analysis.modes import UnsettledModesWarning, principal_modes
     from bayes_ir.analysis.pit import measurement_pit
     from bayes_ir.analysis.plots.coverage import plot_coverage
@@ -163,9 +164,10 @@ _HOME = {
     "jensen": ("jensen_verdicts",),
     "plots.jensen": ("plot_jensen_gap",),
     "kernel_comparison": ("compare_kernels",),
-    "leave_one_out": ("HighParetoKWarning", "compare_models", "measurement_loo"),
+    "leave_one_out": ("HighParetoKWarning", "measurement_loo"),
     "left_out": ("NonFiniteDrawsWarning",),
     "metrics": ("cosine_similarity", "psnr", "restoration_metrics", "rmse", "ssim"),
+    "model_comparison": ("compare_models",),
     "modes": ("UnsettledModesWarning", "principal_modes"),
     "plots.coverage": ("plot_coverage",),
     "plots.error_against_sd": ("plot_error_against_sd",),

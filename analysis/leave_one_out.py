@@ -7,30 +7,25 @@ draws of the posterior without y_m.  Their tail is smoothed by a generalised Par
 weights are to be trusted: above 0.7 (less for few draws) y_m is too influential for this.  ArviZ does the arithmetic;
 here all observed sites are put in a row, missing measurements left out, and what k says put in words.
 
-Densities and probabilities do not compare: a Gaussian channel gives log densities in units of 1 / y, a one-bit or
-quantized one log probabilities.  `compare_models` refuses to rank one against the other.
-
 Source: Vehtari, Gelman and Gabry 2017 (arXiv:1507.04544); Vehtari et al. 2024 (arXiv:1507.02646) for k.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from bayes_ir.analysis.measurements import Measurements, different_data, measurements_of
+from bayes_ir.analysis.measurements import Measurements, measurements_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     from arviz_stats.utils import ELPDData
 
 __all__ = [
     "HighParetoKWarning",
-    "compare_models",
     "measurement_loo",
     "relative_efficiency",
     "smoothed_weights",
@@ -38,7 +33,6 @@ __all__ = [
 
 LEAST_DRAWS = 25  # the tail of fewer has no shape
 RECORDED = {"log_likelihood": "bir.sample records it"}
-_DENSITIES = ("Gaussian",)
 
 
 class HighParetoKWarning(UserWarning):
@@ -57,7 +51,7 @@ def measurement_loo(
             parameters what `relative_efficiency` finds.
 
     Returns:
-        ArviZ's `ELPDData`; `elpd_i` and `pareto_k` over `measurement`, with the coordinate `site`.
+        ArviZ's `ELPDData`; `elpd_i` and `pareto_k` over `measurement`, with the coordinates `site` and `y`.
 
     Raises:
         ValueError: a group is missing, there are fewer than 25 finite draws, or a likelihood is zero.
@@ -74,7 +68,11 @@ def measurement_loo(
     array = xr.DataArray(
         log_lik[None],
         dims=("chain", "draw", "measurement"),
-        coords={"measurement": np.arange(len(found.y)), "site": ("measurement", found.site)},
+        coords={
+            "measurement": np.arange(len(found.y)),
+            "site": ("measurement", found.site),
+            "y": ("measurement", found.y),
+        },
         name="measurements",
     )
     tree = xr.DataTree.from_dict({"log_likelihood": xr.Dataset({"measurements": array})})
@@ -84,6 +82,7 @@ def measurement_loo(
         loo = arviz_stats.loo(
             tree, pointwise=True, var_name="measurements", reff=reff, log_weights=log_weights, pareto_k=k
         )
+    loo.elpd_i.attrs["channel"] = posterior.attrs.get("channel")
     if loo.warning:
         warnings.warn(_of_high_k(loo), HighParetoKWarning, stacklevel=2)
     return loo
@@ -156,87 +155,12 @@ def relative_efficiency(found: Measurements) -> float:
     return float(min(1.0, np.mean(ess) / len(log_lik)))
 
 
-def compare_models(
-    models: Mapping[str, xr.DataTree], sites: str | Sequence[str] | None = None, *, method: str = "stacking"
-) -> pd.DataFrame:
-    """Models of the same data ranked by how well they predict each measurement from the others.
-
-    Args:
-        models: name -> posterior; all of the same measurements.
-        sites: which observed sites to predict, by default all.
-        method: of ArviZ's model weights.
-
-    Returns:
-        ArviZ's table, best first, with `max_k`, `share_high_k` and `draws` beside it, and in `attrs["verdict"]` one
-        sentence that says what can be told.
-
-    Raises:
-        ValueError: fewer than two models, other data, or a density beside a probability.
-
-    Warns:
-        HighParetoKWarning: per model with k above its limit.
-    """
-    import arviz_stats
-
-    if len(models) < 2:
-        raise ValueError(f"compare_models: got {list(models)}; expected at least two models by name")
-    for name, tree in models.items():
-        if not isinstance(tree, xr.DataTree) or "observed_data" not in tree.children:
-            raise ValueError(f"compare_models: {name!r} is no posterior with the group observed_data")
-    difference = different_data(models, sites)
-    if difference:
-        raise ValueError(f"compare_models: the models were not given the same data: {difference}")
-    _same_units(models)
-    found = {}
-    for name, tree in models.items():
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            found[name] = measurement_loo(tree, sites)
-        for each in caught:
-            warnings.warn(f"{name!r}: {each.message}", each.category, stacklevel=2)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The inplace keyword")  # of pandas, to ArviZ
-        table = arviz_stats.compare(found, method=method)
-    ks = {name: loo.pareto_k.values for name, loo in found.items()}
-    table["max_k"] = [float(ks[name].max()) for name in table.index]
-    table["share_high_k"] = [float((ks[name] > found[name].good_k).mean()) for name in table.index]
-    table["draws"] = [found[name].n_samples for name in table.index]
-    table.attrs["verdict"] = _verdict(table)
-    return table
-
-
-def _same_units(models: Mapping[str, xr.DataTree]) -> None:
-    kinds = {name: tree.attrs.get("channel") for name, tree in models.items()}
-    dense = {name: kind in _DENSITIES for name, kind in kinds.items() if kind is not None}
-    if len(set(dense.values())) > 1:
-        raise ValueError(
-            f"compare_models: the channels are {kinds}: a Gaussian one gives densities, the others probabilities, and "
-            "the two have no common unit; compare models of one kind (for values that are codes, Quantized)"
-        )
-
-
-def _verdict(table: Any) -> str:
-    best, second = table.index[:2]
-    ahead, se = float(table["elpd_diff"].iloc[1]), float(table["dse"].iloc[1])
-    told = f"{best!r} is ahead of {second!r} by {ahead:.1f} (standard error {se:.1f}) in log predictive probability"
-    shares = {name: 100 * float(table.loc[name, "share_high_k"]) for name in (best, second)}
-    high = " and ".join(f"{share:.0f} % of {name!r}" for name, share in shares.items() if share)
-    unsure = (
-        f"; but {high} have a Pareto k above the limit, of which this error knows nothing" if high else ""
-    )
-    if ahead < 4:
-        return f"{told}: too little to tell them apart{unsure}"
-    if ahead < 2 * se:
-        return f"{told}: less than two standard errors, no more than a hint{unsure}"
-    return told + unsure
-
-
 def _of_high_k(loo: Any) -> str:
     k = loo.pareto_k.values
     high = k > loo.good_k
     return (
         f"{int(high.sum())} of {k.size} measurements ({100 * high.mean():.1f} %) have a Pareto k above "
         f"{loo.good_k:.2f}, the largest {k.max():.2f}: each of these is too influential for draws of the posterior "
-        "to stand for draws without it. Do not trust differences in elpd that hang on them; sample again without these "
-        "measurements (poutine.mask) to have them right"
+        "to stand for draws without it. Do not trust differences in elpd that hang on them; bayes_ir.measurement_kfold "
+        "samples again without the measurements it predicts"
     )

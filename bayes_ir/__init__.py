@@ -9,6 +9,7 @@ ArviZ says what they mean:
 from bayes_ir import analysis, inference, models
 from bayes_ir.api import sample, simulate
 from bayes_ir.calibration import simulation_based_calibration
+from bayes_ir.cross_validation import measurement_kfold
 from bayes_ir.jensen import jensen_gap
 from bayes_ir.kernel_choice import default_kernel
 from bayes_ir.paths import trajectory
@@ -24,6 +25,7 @@ __all__ = [
     "default_kernel",
     "inference",
     "jensen_gap",
+    "measurement_kfold",
     "models",
     "posterior_predictive",
     "prior_predictive",

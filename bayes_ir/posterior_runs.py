@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from bayes_ir.inference import ModelError
+from bayes_ir.inference.measured_sites import unwrapped
 from bayes_ir.inference.rng import Rng
+from bayes_ir.models.channels import Channel
 from bayes_ir.open_model import OpenModel, opened
 
 if TYPE_CHECKING:
@@ -73,6 +77,17 @@ class PosteriorRun:
                     values[name] = torch.as_tensor(array).to(stand_in)
                     values[name][torch.as_tensor(~finite, device=stand_in.device)] = stand_in
                 yield DrawBlock(int(chain), index, values, finite)
+
+    def channels(
+        self, block: DrawBlock, args: tuple, kwargs: Mapping[str, Any] | None
+    ) -> Iterator[tuple[bool, dict[str, Channel]]]:
+        """Draw by draw, whether it is finite, and what the model makes of it: the channel of every observed site."""
+        at = self.model.run()
+        for i, finite in enumerate(block.finite):
+            held = pyro.condition(at, data={name: value[i] for name, value in block.values.items()})
+            with torch.no_grad(), torch.random.fork_rng():
+                trace = poutine.trace(held).get_trace(*args, **(kwargs or {}))
+            yield bool(finite), {str(n): unwrapped(trace.nodes[n]["fn"]) for n in self.observed.data_vars}
 
     def group(self, parts: Mapping[str, Sequence[np.ndarray]], seed: int, not_finite: str) -> xarray.Dataset:
         """Arrays of the blocks, shaped as the measurements, as one group of a tree; warns of draws that are not finite.

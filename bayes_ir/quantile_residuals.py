@@ -17,14 +17,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyro
 import torch
-from pyro import poutine
 from scipy.special import ndtri, pdtr, pdtrc
 
 from bayes_ir.arguments import natural
 from bayes_ir.inference import ModelError
-from bayes_ir.inference.measured_sites import unwrapped
 from bayes_ir.models.channels import Channel, Gaussian, Poisson
 from bayes_ir.posterior_runs import posterior_run
 
@@ -69,16 +66,12 @@ def residuals(
     seed = natural("residuals", "seed", seed, 0)
     run = posterior_run("residuals", model, posterior, data, model_args, model_kwargs)
     made: dict[str, list[np.ndarray]] = {str(name): [] for name in run.observed.data_vars}
-    at = run.model.run()
     for block in run.blocks():
         rng = np.random.default_rng(block.rng(seed).seed())
-        for i, finite in enumerate(block.finite):
-            held = pyro.condition(at, data={name: value[i] for name, value in block.values.items()})
-            with torch.no_grad(), torch.random.fork_rng():
-                trace = poutine.trace(held).get_trace(*model_args, **(model_kwargs or {}))
+        for finite, channels in run.channels(block, model_args, model_kwargs):
             for name, parts in made.items():
                 y = run.observed[name].values.astype(np.float64)
-                z = _residual(name, unwrapped(trace.nodes[name]["fn"]), y, rng)
+                z = _residual(name, channels[name], y, rng)
                 parts.append((z if finite else np.full_like(z, np.nan))[None])
     tree = posterior.copy()
     tree["residuals"] = xr.DataTree(run.group(made, seed, "they have no residuals"))

@@ -6,9 +6,9 @@ Each site ``pyro.sample("y_k", channel_k(A_k(x)), obs=y_k)`` becomes a stretch o
 
 Gaussian sites one Gaussian channel with a noise per measurement.  What Pyro's handlers mean is kept:
 
-    poutine.mask       the masked measurements are left out, of operator, channel and y
-    poutine.scale(s)   p(y | z)^s; of a Gaussian, up to a constant, the Gaussian of noise s^{-1/2} sigma
-    plate around y     exposures of one z: as many copies of the operator
+    poutine.mask, .mask(m)   the masked measurements are left out, of operator, channel and y
+    poutine.scale(s)         p(y | z)^s; of a Gaussian, up to a constant, the Gaussian of noise s^{-1/2} sigma
+    plate around y           exposures of one z: as many copies of the operator
 
 A model of one plain site stays as it is, with its own shapes and its operator's structure.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.distributions import Independent
+from pyro.distributions import Independent, MaskedDistribution
 from torch import Tensor
 
 from bayes_ir.inference.observations import Observation
@@ -48,8 +48,8 @@ class Measured:
 
 
 def unwrapped(fn: Any) -> Any:
-    """A distribution without the ``to_event`` around it."""
-    while isinstance(fn, Independent):
+    """A distribution without the ``to_event`` and ``mask`` around it."""
+    while isinstance(fn, (Independent, MaskedDistribution)):
         fn = fn.base_dist
     return fn
 
@@ -78,7 +78,7 @@ def measured_site(name: str, site: Any, operator: Operator, data_sets: torch.Siz
     channel = _scaled(name, channel, site["scale"], events)
     shape = whole[many:]
     copies = shape.numel() // operator.measurement_shape.numel()
-    kept = _kept(name, site["mask"], whole, many, events)
+    kept = _kept(name, _masks(site), whole, many)
     if copies == 1 and kept is None and shape == operator.measurement_shape:
         return Measured(operator, channel, y, (Observation(name, shape),))
     if not isinstance(operator, LinearOperator):
@@ -180,17 +180,30 @@ def _over_events(value: Tensor, events: int) -> Tensor:
     return value.reshape(*value.shape, *(1,) * events) if value.ndim else value
 
 
-def _kept(name: str, mask: Any, whole: torch.Size, many: int, events: int) -> Tensor | None:
+def _masks(site: Any) -> list[tuple[Any, int]]:
+    """Masks of ``poutine.mask`` and of ``Distribution.mask``, each with the number of axes it is the same along."""
+    fn, found = site["fn"], [(site["mask"], site["fn"].event_dim)]
+    while isinstance(fn, (Independent, MaskedDistribution)):
+        if isinstance(fn, MaskedDistribution):
+            found.append((fn._mask, fn.event_dim))
+        fn = fn.base_dist
+    return [(mask, events) for mask, events in found if mask is not None and mask is not True]
+
+
+def _kept(name: str, masks: list[tuple[Any, int]], whole: torch.Size, many: int) -> Tensor | None:
     """Positions in the flat site that count, the same for all images of a plate; ``None`` for all."""
-    if mask is None or mask is True:
+    if not masks:
         return None
-    try:
-        each = _over_events(torch.as_tensor(mask).bool(), events).expand(whole).reshape(*whole[:many], -1)
-    except RuntimeError as error:
-        raise ModelError(
-            f"the observed site {name!r} sits under poutine.mask with a mask of shape {tuple(mask.shape)}; expected "
-            f"one that broadcasts to its measurements, {tuple(whole)}."
-        ) from error
+    each = torch.ones((*whole[:many], whole[many:].numel()), dtype=torch.bool)
+    for mask, events in masks:
+        try:
+            here = _over_events(torch.as_tensor(mask).bool(), events).expand(whole)
+        except RuntimeError as error:
+            raise ModelError(
+                f"the observed site {name!r} sits under poutine.mask with a mask of shape {tuple(mask.shape)}; "
+                f"expected one that broadcasts to its measurements, {tuple(whole)}."
+            ) from error
+        each = each.to(here.device) & here.reshape(each.shape)
     if many and not bool((each == each[:1]).all()):
         raise ModelError(
             f"the observed site {name!r} sits under a poutine.mask that differs between the images of its plate; give "

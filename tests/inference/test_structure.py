@@ -50,13 +50,33 @@ def test_two_gaussian_sensors_merge_exactly():
     _check(problem, *_posterior(torch.cat([A.matrix, B.matrix]), torch.cat([YA, YB]), variance))
 
 
-def test_masked_measurements_are_left_out():
-    mask = torch.tensor([True, False, True, True])
+MASK = torch.tensor([True, False, True, True])
+
+
+def _by_handler(x):
+    with poutine.mask(mask=MASK):
+        pyro.sample("b", Gaussian(B(x), 0.3))
+
+
+def _by_distribution(x):
+    pyro.sample("b", Gaussian(B(x), 0.3).mask(MASK))
+
+
+def _within_an_event(x):
+    pyro.sample("b", Gaussian(B(x), 0.3).mask(MASK).to_event(1))
+
+
+def _in_two_steps(x):
+    with poutine.mask(mask=torch.tensor([True, False, True, True])):
+        pyro.sample("b", Gaussian(B(x), 0.3).mask(MASK | torch.tensor([False, True, False, False])))
+
+
+@pytest.mark.parametrize("measure", [_by_handler, _by_distribution, _within_an_event, _in_two_steps])
+def test_masked_measurements_are_left_out(measure):
+    mask = MASK
 
     def model():
-        x = pyro.sample("x", PRIOR)
-        with poutine.mask(mask=mask):
-            pyro.sample("b", Gaussian(B(x), 0.3))
+        measure(pyro.sample("x", PRIOR))
 
     y = YB.clone()
     y[1] = torch.nan  # what was never measured may be anything
