@@ -71,11 +71,11 @@ def compare_models(
     if difference:
         raise ValueError(f"compare_models: the models were not given the same data: {difference}")
     _same_units({n: _channel(model) for n, model in models.items()})
-    found = {}
+    found: dict[str, ELPDData] = {}
     for name, model in models.items():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            found[name] = measurement_loo(model, sites) if name in trees else model
+            found[name] = model if isinstance(model, ELPDData) else measurement_loo(model, sites)
         for each in caught:
             warnings.warn(f"{name!r}: {each.message}", each.category, stacklevel=2)
     _same_measurements(found)

@@ -117,7 +117,7 @@ def measurement_kfold(
                 here = np.broadcast_to(array == k, elpd[name].shape)
                 elpd[name][here] = predicted[name][here]
                 # A measurement is the model's to leave out where it is missing whichever fold is.
-                seen[name] |= ~np.isnan(posterior["observed_data"][name].values)
+                seen[name] |= ~np.isnan(np.asarray(posterior["observed_data"][name]))
             on_fold()
     return _elpd_data(found, posterior, elpd, seen, fold_of, len(numbers))
 

@@ -87,7 +87,8 @@ class PosteriorRun:
             held = pyro.condition(at, data={name: value[i] for name, value in block.values.items()})
             with torch.no_grad(), torch.random.fork_rng():
                 trace = poutine.trace(held).get_trace(*args, **(kwargs or {}))
-            yield bool(finite), {str(n): unwrapped(trace.nodes[n]["fn"]) for n in self.observed.data_vars}
+            names = map(str, self.observed.data_vars)
+            yield bool(finite), {name: unwrapped(trace.nodes[name]["fn"]) for name in names}
 
     def group(self, parts: Mapping[str, Sequence[np.ndarray]], seed: int, not_finite: str) -> xarray.Dataset:
         """Arrays of the blocks, shaped as the measurements, as one group of a tree; warns of draws that are not finite.

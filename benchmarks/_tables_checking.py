@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from statistics import mean
 from typing import Any
 
@@ -9,6 +10,11 @@ from _markdown import markdown
 from _results import kept_results
 
 __all__ = ["loo_experiment"]
+
+
+def _ahead(behind: Iterable[float]) -> str:
+    values = list(behind)
+    return f"{sum(b > 0 for b in values)} of {len(values)}"
 
 
 def loo_experiment() -> str:
@@ -25,9 +31,11 @@ def loo_experiment() -> str:
             [
                 f"{prior}, {data}",
                 model,
-                f"{sum(a > 0 for a in ahead)} of {len(here)}",
+                _ahead(ahead),
                 "" if right else mean(r["behind"] for r in here),
                 "" if right else mean(r["se"] for r in here),
+                "" if right or "behind, folds" not in here[0] else mean(r["behind, folds"] for r in here),
+                "" if right or "behind, folds" not in here[0] else _ahead(r["behind, folds"] for r in here),
                 "" if right else mean(r["behind, new signs"] for r in here),
                 mean(r["p_loo"] for r in here),
                 f"{100 * mean(r['share of high k'] for r in here):.0f} %",
@@ -40,6 +48,8 @@ def loo_experiment() -> str:
         "right one ahead (of all, of this)",
         "behind by (LOO)",
         "its se",
+        "behind by (10 folds)",
+        "right one ahead (10 folds)",
         "behind by (new signs)",
         "p_loo",
         "k above limit",

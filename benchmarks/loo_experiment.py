@@ -1,6 +1,6 @@
 """Does leave-one-out find the right noise level and the right channel?
 
-    python benchmarks/loo_experiment.py --problems 8 --learned 2
+    python benchmarks/loo_experiment.py --problems 8 --learned 4
 
 Data: signs of 400 Gaussian measurements, noise 0.1; in half of the cases compared with known random thresholds (a
 dither of sd 0.1).  The models differ from the right one in the noise (0.03, 0.3), or in the comparator: a threshold of
@@ -13,7 +13,7 @@ floor on Gaussian priors (quantized_cells); the learned prior is "mnist", with t
 Under the oracle 400 signs tell 0.1 from 0.03 and from 0.3, though a quarter of the measurements has a Pareto k above
 its limit: on average the differences agree with those of new signs.  Under "mnist", with 784 pixels to learn from 400
 signs, k is above its limit for up to nine measurements of ten, and the ranking is wrong: leave-one-out from draws of
-one posterior cannot be used there.
+one posterior cannot be used there.  Ten folds, each predicted by draws that were made without it, stand beside.
 """
 
 from __future__ import annotations
@@ -57,8 +57,10 @@ def smooth_prior(side: int = 6) -> GaussianPrior:
     return GaussianPrior(torch.zeros(side * side), covariance, event_shape=(1, side, side))
 
 
-def compared(prior: Any, truth: Tensor, dithered: bool, seed: int, draws: int, steps: int) -> list[dict]:
-    """Every model of one data set."""
+def compared(
+    prior: Any, truth: Tensor, dithered: bool, seed: int, draws: int, steps: int, folds: int
+) -> list[dict]:
+    """Every model of one data set, by leave-one-out and, if there are folds, by these."""
     operator = GaussianSensing(MEASUREMENTS, prior.event_shape, seed=seed)
     # Rows of another matrix of this size: those of one with 4,000 rows have another scale.
     others = [
@@ -75,16 +77,15 @@ def compared(prior: Any, truth: Tensor, dithered: bool, seed: int, draws: int, s
     y = measured(operator(truth), dither)
     new = measured(torch.cat([a(truth) for a in others], dim=-1), later)
     kernel = GuidedDiffusion(denoising_posterior=Calibrated(), steps=steps)
-    found: dict[str, tuple[ELPDData, float]] = {}
+    found: dict[str, tuple[ELPDData, ELPDData | None, float]] = {}
     for name, (noise, share, offset) in MODELS[dithered].items():
 
         def model(noise: float = noise, share: float = share, offset: float = offset) -> None:
             x = pyro.sample("x", prior)
             pyro.sample("y", OneBit(operator(x), noise, share * dither + offset))
 
-        posterior = bir.sample(
-            model, kernel, {"y": y}, draws=draws, chains=1, block_size=draws, seed=seed, progress=False
-        )
+        how = {"draws": draws, "chains": 1, "block_size": draws, "seed": seed, "progress": False}
+        posterior = bir.sample(model, kernel, {"y": y}, **how)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", HighParetoKWarning)
             loo = measurement_loo(posterior)
@@ -92,11 +93,19 @@ def compared(prior: Any, truth: Tensor, dithered: bool, seed: int, draws: int, s
         z = torch.cat([a(x) for a in others], dim=-1)
         log_p = OneBit(z, noise, share * later + offset).log_prob(new).double()
         fresh = float((torch.logsumexp(log_p, dim=0) - np.log(draws)).sum())
-        found[name] = loo, fresh * MEASUREMENTS / FRESH
-    right, fresh_right = found[RIGHT]
+        crossed = bir.measurement_kfold(model, kernel, {"y": y}, folds=folds, **how) if folds else None
+        found[name] = loo, crossed, fresh * MEASUREMENTS / FRESH
+    right, right_crossed, fresh_right = found[RIGHT]
     rows = []
-    for name, (loo, fresh) in found.items():
+    for name, (loo, crossed, fresh) in found.items():
         behind = right.elpd_i.values - loo.elpd_i.values
+        extra = {}
+        if crossed is not None and right_crossed is not None:
+            by_folds = right_crossed.elpd_i.values - crossed.elpd_i.values
+            extra = {
+                "behind, folds": float(by_folds.sum()),
+                "se, folds": float(np.sqrt(by_folds.size * by_folds.var())),
+            }
         rows.append(
             {
                 "data": "dithered signs" if dithered else "signs",
@@ -109,6 +118,7 @@ def compared(prior: Any, truth: Tensor, dithered: bool, seed: int, draws: int, s
                 "p_loo": float(loo.p),
                 "share of high k": float((loo.pareto_k > loo.good_k).mean()),
                 "largest finite k": float(loo.pareto_k.where(np.isfinite(loo.pareto_k)).max()),
+                **extra,
             }
         )
     return rows
@@ -117,7 +127,8 @@ def compared(prior: Any, truth: Tensor, dithered: bool, seed: int, draws: int, s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=8, help="data sets under the Gaussian prior")
-    parser.add_argument("--learned", type=int, default=2, help="data sets under the learned prior")
+    parser.add_argument("--learned", type=int, default=4, help="data sets under the learned prior")
+    parser.add_argument("--folds", type=int, default=10, help="of the data sets under the learned prior")
     parser.add_argument("--draws", type=int, default=250)
     parser.add_argument("--steps", type=int, default=16)
     settings = parser.parse_args()
@@ -131,7 +142,8 @@ def main() -> None:
                 torch.manual_seed(seed)
                 truth = digits[seed] if name == "mnist" else prior.sample()
             for dithered in MODELS:
-                new = compared(prior, truth, dithered, seed, settings.draws, settings.steps)
+                folds = settings.folds if name == "mnist" else 0
+                new = compared(prior, truth, dithered, seed, settings.draws, settings.steps, folds)
                 rows += [{"prior": name, "draws": settings.draws} | row for row in new]
                 for row in new:
                     print(

@@ -291,8 +291,8 @@ plt.show()
 # new measurements agree. Under 0.03 most measurements pin the image so hard that the draws of the full posterior do
 # not cover the posterior without them, and the elpd of that model is worth nothing: with 100 measurements, fewer
 # than there are pixels, it even comes out *on top*, though new measurements put it far behind. A model whose k
-# are high is not ranked, whatever the table says. (To have it right, sample again without the measurements in
-# question: `poutine.mask`.)
+# are high is not ranked, whatever the table says. (To have it right, sample again without the measurements that are
+# predicted: `bir.measurement_kfold`.)
 #
 # ## Where leave-one-out fails altogether: signs under a learned prior
 #
@@ -339,8 +339,10 @@ print(
 
 # %% [markdown]
 # A digit has many more ways to differ than 400 bits can settle; each sign decides something that no other sign
-# does. Leave-one-out from the draws of one posterior cannot be used there. What can be used is the first half of this
-# page: make the noise level a parameter, and let the posterior say what it is.
+# does. Leave-one-out from the draws of one posterior cannot be used there. Two things can: ten runs that each predict a
+# tenth of the signs without having seen it (`bir.measurement_kfold`; [Model checking](../docs/model-checking.md) has
+# what it finds), and the first half of this page: make the noise level a parameter, and let the posterior say what
+# it is.
 #
 # ## Two sensors
 #

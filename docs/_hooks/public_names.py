@@ -112,6 +112,7 @@ PAGES = (
                 "residual_test",
                 "pit",
                 "leave_one_out",
+                "model_comparison",
                 "contractions",
                 "kernel_comparison",
                 "jensen",

@@ -318,5 +318,5 @@ def test_exact_draws_have_the_exact_moments():
 
 def test_kernels_are_found_by_the_registry():
     exported = {n for n in inference.__all__ if isinstance(getattr(inference, n), type)}
-    known = {type(k).__name__ for k in SHORT} | {"ComposedKernel", "Kernel"}
+    known = {type(k).__name__ for k in SHORT} | {"ComposedKernel", "GuidedKernel", "Kernel", "PathKernel"}
     assert {n for n in exported if issubclass(getattr(inference, n), Kernel)} == known
