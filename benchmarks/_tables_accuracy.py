@@ -13,6 +13,7 @@ __all__ = [
     "bits_per_dimension",
     "digits",
     "digits_cost",
+    "digits_weights",
     "exact_posterior",
     "kernel_cost",
     "network_time",
@@ -151,9 +152,9 @@ def bits_per_dimension() -> str:
     return markdown(header, (line(row) for row in kept_results("bits_per_dimension")))
 
 
-def digits() -> str:
+def digits(folder: str = "digits") -> str:
     """One-bit digits under the mixture prior."""
-    found = json.loads((RESULTS / "digits" / "accuracy.json").read_text())["records"]
+    found = json.loads((RESULTS / folder / "accuracy.json").read_text())["records"]
     here = [r for r in found if r["kernel"].startswith("TwistedSMC")]
     exact = [r for r in found if r["kernel"] == "iid"]
 
@@ -167,6 +168,11 @@ def digits() -> str:
     header = ["cell", "problems", "distance / floor", "largest", "sd ratio"]
     header += ["error of mode weights, median (of exact draws)"]
     return markdown(header, (line(cell) for cell in dict.fromkeys(r["cell"] for r in here)))
+
+
+def digits_weights() -> str:
+    """The same with four clouds of particles, for the weights of the modes."""
+    return digits("digits_weights")
 
 
 def digits_cost() -> str:

@@ -9,6 +9,7 @@ from _tables_accuracy import (
     bits_per_dimension,
     digits,
     digits_cost,
+    digits_weights,
     exact_posterior,
     kernel_cost,
     network_time,
@@ -53,6 +54,7 @@ TABLES = {
         bits_per_dimension,
         gmm25,
         digits,
+        digits_weights,
         digits_cost,
         network_time,
         quantized,
@@ -63,6 +65,7 @@ COMMANDS = {
     "bits_per_dimension": "python benchmarks/bits_per_dimension.py --data FOLDER",
     "gmm25": "bayes-ir bench accuracy --suite gmm25",
     "digits": "bayes-ir bench accuracy --suite digits --cells A=one-bit --problems 10 --draws 500",
+    "digits_weights": "bayes-ir bench accuracy --suite digits --cells A=one-bit --draws 2000 --out ...",
     "digits_cost": "bayes-ir bench accuracy --suite digits --cells A=one-bit,noise=0.1 --problems 3 --draws 500",
     "quantized": "bayes-ir bench accuracy --suite quantized; python benchmarks/quantized_calibration.py",
 }

@@ -64,6 +64,6 @@ def _of_site(name: str, values: xr.DataArray) -> Diagnostic:
         )
     reason = (
         "do not compare models by this number: without these measurements the posterior is too different "
-        "(no fault of the draws)"
+        "(no fault of the draws); bayes_ir.measurement_kfold samples again without them"
     )
     return Diagnostic(name, Light.AMBER, shown, reason)
