@@ -32,6 +32,8 @@ from bayes_ir.models.priors.mixture_law import LOG_2PI, GaussianMixture, rotate
 
 __all__ = ["GaussianMixture", "GaussianMixturePrior", "GaussianPrior"]
 
+_NUMBERS = 2**20  # in an array over images, components and pixels: 8 MiB, whatever the batch
+
 
 class GaussianMixturePrior(DiffusionPrior):
     """Gaussian mixture with exact score, denoiser and ``p(x_0 | x_t)`` at every noise level.
@@ -181,9 +183,16 @@ class GaussianMixturePrior(DiffusionPrior):
         return exact_calibration(self, basis)
 
     def _denoised_mean(self, x_t: Tensor, a: Tensor, b: Tensor) -> Tensor:
-        log_densities, means, _ = self._condition_at(x_t.flatten(1).double(), a, b)
-        x0_hat = torch.einsum("bk,bkn->bn", log_densities.softmax(-1), means)
+        flat = x_t.flatten(1).double()
+        rows = max(1, _NUMBERS // self.components.means.numel())
+        levels = (level.expand(len(flat)).split(rows) for level in (a, b))
+        parts = zip(flat.split(rows), *levels, strict=True)
+        x0_hat = torch.cat([self._mean_given(*part) for part in parts]) if len(flat) else flat
         return x0_hat.reshape(x_t.shape).to(x_t.dtype)
+
+    def _mean_given(self, x_t: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        log_densities, means, _ = self._condition_at(x_t, a, b)
+        return torch.einsum("bk,bkn->bn", log_densities.softmax(-1), means)
 
     def _condition(self, x_t: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
         batch = self._batch_of(x_t)

@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from bayes_ir.models.diffusion import DDPM, RectifiedFlow, VarianceExploding, VariancePreserving
-from bayes_ir.models.priors import GaussianMixturePrior, GaussianPrior
+from bayes_ir.models.priors import GaussianMixturePrior, GaussianPrior, gaussian_mixture
 
 PROCESSES = [VarianceExploding(0.01, 50.0), VariancePreserving(), DDPM(), RectifiedFlow()]
 PARTS = [0.02, 0.2, 0.5, 0.9]  # of the way from t_min to t_max
@@ -98,6 +98,18 @@ def test_time_may_differ_along_the_batch():
         for j in range(2):
             torch.testing.assert_close(together[i, j], prior.denoise(x_t[i, j], float(t[i, j])))
             torch.testing.assert_close(prior.score(x_t, t)[i, j], prior.score(x_t[i, j], float(t[i, j])))
+
+
+def test_a_large_batch_is_denoised_in_parts(monkeypatch):
+    prior = mixture()
+    x, t = torch.randn(7, 6, dtype=torch.float64, requires_grad=True), torch.linspace(0.1, 2, 7)
+    whole = prior.denoise(x, t)
+    (gradient,) = torch.autograd.grad(whole.square().sum(), x)
+    monkeypatch.setattr(gaussian_mixture, "_NUMBERS", 2 * prior.components.means.numel())
+    parts = prior.denoise(x, t)
+    torch.testing.assert_close(parts, whole, rtol=1e-14, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(parts.square().sum(), x)[0], gradient, rtol=1e-13, atol=0)
+    assert prior.denoise(x[:0], t[:0]).shape == (0, 6)
 
 
 def test_pure_noise_of_a_flow_is_denoised_to_the_mean():
