@@ -1,6 +1,6 @@
 """Does leave-one-out find the right noise level and the right channel?
 
-    python benchmarks/loo_experiment.py --problems 8 --learned 2
+    python benchmarks/loo_experiment.py --problems 8 --learned 3
 
 Data: signs of 400 Gaussian measurements, noise 0.1; in half of the cases compared with known random thresholds (a
 dither of sd 0.1).  The models differ from the right one in the noise (0.03, 0.3), or in the comparator: a threshold of
@@ -127,7 +127,7 @@ def compared(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=8, help="data sets under the Gaussian prior")
-    parser.add_argument("--learned", type=int, default=2, help="data sets under the learned prior")
+    parser.add_argument("--learned", type=int, default=3, help="data sets under the learned prior")
     parser.add_argument("--folds", type=int, default=10, help="of the data sets under the learned prior")
     parser.add_argument("--draws", type=int, default=250)
     parser.add_argument("--steps", type=int, default=16)

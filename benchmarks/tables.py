@@ -65,7 +65,7 @@ COMMANDS = {
     "bits_per_dimension": "python benchmarks/bits_per_dimension.py --data FOLDER",
     "gmm25": "bayes-ir bench accuracy --suite gmm25",
     "digits": "bayes-ir bench accuracy --suite digits --cells A=one-bit --problems 10 --draws 500",
-    "digits_weights": "bayes-ir bench accuracy --suite digits --cells A=one-bit --draws 2000 --out ...",
+    "digits_weights": "bayes-ir bench accuracy --suite digits --cells A=one-bit --problems 3 --draws 2000",
     "digits_cost": "bayes-ir bench accuracy --suite digits --cells A=one-bit,noise=0.1 --problems 3 --draws 500",
     "quantized": "bayes-ir bench accuracy --suite quantized; python benchmarks/quantized_calibration.py",
 }
