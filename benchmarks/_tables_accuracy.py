@@ -159,15 +159,23 @@ def digits(folder: str = "digits") -> str:
     exact = [r for r in found if r["kernel"] == "iid"]
 
     def line(cell: str) -> list[Any]:
-        rows = [r for r in here if r["cell"] == cell]
+        rows = [r for r in here if cell in ("", r["cell"])]
         over = [r["mean-W1"] / r["floor mean-W1"] for r in rows]
-        modes = [median(r["mode TV"] for r in of if r["cell"] == cell) for of in (here, exact)]
+        modes = [median(r["mode TV"] for r in of if cell in ("", r["cell"])) for of in (here, exact)]
         sd = mean(r["sd ratio"] for r in rows)
-        return [cell, len(rows), mean(over), max(over), f"{sd:.3f}", "{:.3f} ({:.3f})".format(*modes)]
+        return [
+            cell or "all",
+            len(rows),
+            mean(over),
+            max(over),
+            f"{sd:.3f}",
+            "{:.3f} ({:.3f})".format(*modes),
+        ]
 
     header = ["cell", "problems", "distance / floor", "largest", "sd ratio"]
     header += ["error of mode weights, median (of exact draws)"]
-    return markdown(header, (line(cell) for cell in dict.fromkeys(r["cell"] for r in here)))
+    cells = dict.fromkeys(r["cell"] for r in here)
+    return markdown(header, [*map(line, cells), line("")])
 
 
 def digits_weights() -> str:

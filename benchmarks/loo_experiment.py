@@ -12,7 +12,7 @@ floor on Gaussian priors (quantized_cells); the learned prior is "mnist", with t
 
 Under the oracle 400 signs tell 0.1 from 0.03 and from 0.3, though a quarter of the measurements has a Pareto k above
 its limit: on average the differences agree with those of new signs.  Under "mnist", with 784 pixels to learn from 400
-signs, k is above its limit for up to nine measurements of ten, and the ranking is wrong: leave-one-out from draws of
+signs, k is above its limit for most of the measurements, and the ranking is wrong: leave-one-out from draws of
 one posterior cannot be used there.  Ten folds, each predicted by draws that were made without it, stand beside.
 """
 

@@ -81,6 +81,7 @@ def read_problem(
     site = _image_site(sites)
     prior: DiffusionPrior = sites[site]["fn"]
     image, data_sets = sites[site]["value"], _data_sets(site, sites[site])
+    _refuse_weighed_prior(site, sites[site])
     found = []
     for name in _observed_sites(sites, set(values)):
         channel = unwrapped(sites[name]["fn"])
@@ -200,6 +201,15 @@ def _image_site(sites: Mapping[str, Any]) -> str:
             "image alone: give these sites values through `data`."
         )
     return images[0]
+
+
+def _refuse_weighed_prior(name: str, site: Mapping[str, Any]) -> None:
+    masked = site["mask"] is not None and not bool(torch.as_tensor(site["mask"]).all())
+    if masked or not bool((torch.as_tensor(site["scale"]) == 1).all()):
+        raise ModelError(
+            f"the image site {name!r} sits under poutine.{'mask' if masked else 'scale'}, which takes its prior away "
+            "or changes its power; put the handler around the measurements only, for kernels keep the prior."
+        )
 
 
 def _observed_sites(sites: Mapping[str, Any], given: set[str]) -> list[str]:

@@ -130,6 +130,12 @@ def _masked():
         pyro.sample("y", OneBit(A(x), 0.1))
 
 
+def _without_prior():
+    with pyro.poutine.mask(mask=False):
+        x = pyro.sample("x", _prior())
+    pyro.sample("y", OneBit(A(x), 0.1))
+
+
 UNIT = _prior(data_range=(-1.0, 1.0))
 Z = torch.zeros(3)
 
@@ -186,6 +192,11 @@ REFUSALS = {
     "nothing but masked measurements": (
         _sample(_masked),
         "poutine.mask leaves nothing of the observed site 'y'",
+    ),
+    "image without its prior": (_sample(_without_prior), "image site 'x' sits under poutine.mask"),
+    "image with half of its prior": (
+        _sample(pyro.poutine.scale(_model(), scale=0.5)),
+        "image site 'x' sits under poutine.scale",
     ),
     "nonlinear map given to DMPS": (
         _sample(
